@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from sklearn.decomposition import PCA
 
 Array = np.ndarray
-FILES = {  # file, and the value that becomes 1.0
+FILES = {  # the file, and the value that is divided by
     "oil flow": ("oil_flow.npz", 1.0),
     "MNIST": ("mnist.npz", 255.0),
     "Fashion-MNIST": ("fashion_mnist.npz", 255.0),
@@ -44,7 +44,7 @@ def file_of(name: str, data_dir: str | None) -> Path:
 
 
 def cells(data_dir: str | None) -> Split:
-    """Counts of the genes whose logarithms vary most among training cells, split by a fixed permutation."""
+    """Return counts of the genes that vary most over the training cells; a fixed permutation splits the cells."""
     with np.load(file_of("cells", data_dir), allow_pickle=False) as file:
         shape = tuple(file["matrix_shape"])
         counts = csr_matrix((file["data"], file["indices"], file["indptr"]), shape=shape).toarray()
@@ -56,18 +56,18 @@ def cells(data_dir: str | None) -> Split:
 
 
 def log_proportions(counts: Array) -> Array:
-    """log(1 + 10 000 times a count's share of its cell), the usual normalization."""
+    """Return log(1 + 10 000 times the share of a count in its cell), the usual normalization."""
     return np.log1p(1e4 * counts / np.maximum(counts.sum(1, keepdims=True), 1))
 
 
 def in_principal_components(split: Split) -> Split:
-    """Log proportions of cells in the first principal components of the training cells."""
+    """Project the log proportions of the cells onto the first principal components of the training cells."""
     pca = PCA(NUM_PCA, random_state=0).fit(log_proportions(split.train[0]))
     return Split(*((pca.transform(log_proportions(rows)), labels) for rows, labels in split))
 
 
 def load(name: str, data_dir: str | None) -> Split:
-    """Load a data set in the units of the file; images in [0, 1]; cells in principal components of their logarithms."""
+    """Load a data set: images in [0, 1], cells as principal components of log proportions, others in their units."""
     if name == "digits":
         from priory import load_dataset
 

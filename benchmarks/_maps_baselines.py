@@ -1,6 +1,6 @@
 """Maps without a likelihood of a VAE: principal components, the classical GTM, t-SNE, UMAP.
 
-A map takes training rows, test rows and a seed, and gives the coordinates of both.
+Each function takes training rows, test rows and a seed, and returns the coordinates of both.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ class Baseline(NamedTuple):
     """A row of the table.
 
     Attributes:
-        places: the map.
-        how: what was done with the test rows.
-        package: what it is from.
-        stochastic: whether the seed changes anything.
-        largest: the most training rows that it is asked for; None where there is no limit.
+        places: the function that makes the map.
+        how: which rows it is fitted to, and how test rows are placed.
+        package: the package that has it.
+        stochastic: whether the seed changes the result.
+        largest: it is left out if there are more training rows than this; None: never.
     """
 
     places: Callable[[Array, Array, int], Coordinates]
@@ -38,7 +38,7 @@ class Baseline(NamedTuple):
 
 
 def pca(train: Array, test: Array, seed: int) -> Coordinates:
-    """Two components."""
+    """Project onto two principal components."""
     from sklearn.decomposition import PCA
 
     fitted = PCA(2, random_state=seed).fit(train)
@@ -46,7 +46,7 @@ def pca(train: Array, test: Array, seed: int) -> Coordinates:
 
 
 def gtm(train: Array, test: Array, seed: int) -> Coordinates:
-    """Defaults but for the number of nodes."""
+    """Fit a classical GTM with its defaults, except for the number of nodes."""
     from priory import GTM
 
     fitted = GTM(points_per_side=SIDE, random_state=seed).fit(train)
@@ -54,7 +54,7 @@ def gtm(train: Array, test: Array, seed: int) -> Coordinates:
 
 
 def gtm_near_mode(train: Array, test: Array, seed: int) -> Coordinates:
-    """The same, rows placed as `TopographicMap` places them."""
+    """Fit the same GTM; place rows as `TopographicMap` does."""
     from priory import GTM, TopographicMap
 
     fitted = GTM(points_per_side=SIDE, random_state=seed).fit(train)
@@ -63,7 +63,7 @@ def gtm_near_mode(train: Array, test: Array, seed: int) -> Coordinates:
 
 
 def tsne(train: Array, test: Array, seed: int) -> Coordinates:
-    """Defaults."""
+    """Run t-SNE with its defaults on the training rows, and `transform` the test rows."""
     from openTSNE import TSNE
 
     fitted = TSNE(n_jobs=1, random_state=seed).fit(train)
@@ -71,7 +71,7 @@ def tsne(train: Array, test: Array, seed: int) -> Coordinates:
 
 
 def tsne_of_all(train: Array, test: Array, seed: int) -> Coordinates:
-    """Defaults."""
+    """Run t-SNE with its defaults on training and test rows together."""
     from openTSNE import TSNE
 
     places = np.asarray(TSNE(n_jobs=1, random_state=seed).fit(np.concatenate([train, test])))
@@ -79,7 +79,7 @@ def tsne_of_all(train: Array, test: Array, seed: int) -> Coordinates:
 
 
 def umap(train: Array, test: Array, seed: int) -> Coordinates:
-    """Defaults."""
+    """Run UMAP with its defaults on the training rows, and `transform` the test rows."""
     from umap import UMAP
 
     fitted = UMAP(n_jobs=1, random_state=seed).fit(train)

@@ -17,27 +17,27 @@ Place = Callable[[VAE, DatasetRows, DatasetRows], Coordinates]
 
 
 def latents(vae: VAE, train: DatasetRows, test: DatasetRows) -> Coordinates:
-    """The means of q(z|x), whatever their dimension."""
+    """Return the means of q(z|x), for any number of latent dimensions."""
     return embed(vae, train)["z_mean"], embed(vae, test)["z_mean"]
 
 
 def place(vae: VAE, train: DatasetRows, test: DatasetRows) -> Coordinates:
-    """The mean of the nodes near the likeliest one, by p(k|z) at the mean of q(z|x): `Places.place`."""
+    """Return `Places.place`: the mean of the nodes near the likeliest one, weighted by p(k|x)."""
     return _drawn(vae, train).place.numpy(), _drawn(vae, test).place.numpy()
 
 
 def mean(vae: VAE, train: DatasetRows, test: DatasetRows) -> Coordinates:
-    """E[u|z] over all nodes: `Places.mean`."""
+    """Return `Places.mean`: E[u|x] over all nodes."""
     return _drawn(vae, train).mean.numpy(), _drawn(vae, test).mean.numpy()
 
 
 def mode(vae: VAE, train: DatasetRows, test: DatasetRows) -> Coordinates:
-    """The likeliest node: `Places.mode`."""
+    """Return `Places.mode`: the likeliest node."""
     return _drawn(vae, train).mode.numpy(), _drawn(vae, test).mode.numpy()
 
 
 def gtm_of_latents(vae: VAE, train: DatasetRows, test: DatasetRows) -> Coordinates:
-    """A classical GTM that is fitted to the latents of the training rows afterwards: what a map of them can reach."""
+    """Fit a classical GTM to the latents of the training rows, and return the places of all rows on it."""
     from priory import GTM
 
     before, after = latents(vae, train, test)
@@ -55,7 +55,7 @@ LATENTS: dict[str, Place] = {"latents": latents}
 
 
 def places_of(vae: VAE) -> dict[str, Place]:
-    """Those that the model has."""
+    """Return the ways to place rows that this model has, by name."""
     if isinstance(vae.prior, GridPrior):
         return ON_GRID | LATENTS
     return LATENTS if vae.prior.latent_dim == 2 else WITHOUT_GRID | LATENTS

@@ -1,4 +1,4 @@
-"""A row of the table of maps for a trained model: the run, its NLL, and its map by each way to place rows."""
+"""Train a model for the table of maps, or read its run; measure its NLL, and its map by each way to place rows."""
 
 import hashlib
 import time
@@ -25,7 +25,7 @@ from priory.workbench.settings.run import RunSettings
 
 Row = dict[str, Any]
 NUM_SAMPLES = {"digits": 512, "oil flow": 512, "cells": 512}
-MOST_SAMPLES, STEP = 128, 10  # of MNIST: samples, and every tenth test row
+MOST_SAMPLES, STEP = 128, 10  # for (Fashion-)MNIST: samples, and every tenth test row
 
 
 def settings_of(data: str, variant: str, seed: int, extra: tuple[str, ...] = ()) -> list[str]:
@@ -34,13 +34,13 @@ def settings_of(data: str, variant: str, seed: int, extra: tuple[str, ...] = ())
 
 
 def folder_of(runs: Path, data: str, variant: str, settings: list[str]) -> Path:
-    """A folder of its own for other settings, so that a variant may change under its name."""
+    """Return the folder of a run. Its name depends on the settings, so a variant may change its settings."""
     stamp = hashlib.sha256("\n".join(settings).encode()).hexdigest()[:8]
     return runs / f"{data.replace(', ', '-').replace(' ', '-')}-{variant}-{stamp}"
 
 
 def trained(folder: Path, source: str, settings: list[str]) -> tuple[Run, VAE]:
-    """The run in the folder; begun, gone on with, or read where it is finished."""
+    """Return the run in the folder: start it, continue it, or read it if it is finished."""
     wanted = with_options(RunSettings(), {}, [f"data.source={source}", *settings])
     if not (folder / CONFIG).exists():
         with vae_jobs.new_run(wanted, folder) as new:
@@ -53,7 +53,7 @@ def trained(folder: Path, source: str, settings: list[str]) -> tuple[Run, VAE]:
 
 
 def source_of(data: str, data_dir: str | None, runs: Path) -> str:
-    """Return the source of a run's data; counts of cells are written to a file first."""
+    """Return the source of the data of a run; write the counts of cells to a file first."""
     name = data.partition(",")[0]
     if name == "digits":
         return name
@@ -73,7 +73,7 @@ def source_of(data: str, data_dir: str | None, runs: Path) -> str:
 
 
 def encoded_rows(run: Run) -> Dataset:
-    """Return the data that the encoder gets; of images that training binarizes, the gray values."""
+    """Return the data that the encoder gets: the gray values if training binarizes the images."""
     if run.settings.data.binarize == "none":
         return run.load_dataset()
     gray = load_dataset(run.settings.data.source)
@@ -81,7 +81,7 @@ def encoded_rows(run: Run) -> Dataset:
 
 
 def judged_places(run: Run, vae: VAE, split: Split) -> Row:
-    """Judge each way to place test rows; the first of them by validation rows and by binary images too."""
+    """Measure each way to place test rows; the first way also with validation rows and binary images."""
     ways, dataset = places_of(vae), encoded_rows(run)
     train, test = dataset.rows("train"), dataset.rows("test")
     result = {name: judged(split, *place(vae, train, test)) for name, place in ways.items()}
@@ -95,7 +95,7 @@ def judged_places(run: Run, vae: VAE, split: Split) -> Row:
 
 
 def nll(vae: VAE, test: DatasetRows, data: str) -> Row:
-    """By importance sampling, in nats, with the standard error over rows."""
+    """Estimate the NLL in nats by importance sampling, with its standard error over rows."""
     step = 1 if data in NUM_SAMPLES else STEP
     rows, number = DatasetRows(test.dataset, test.indices[::step]), NUM_SAMPLES.get(data, MOST_SAMPLES)
     values = -vae_jobs.score(vae, rows, number, seed=0)
@@ -103,7 +103,7 @@ def nll(vae: VAE, test: DatasetRows, data: str) -> Row:
 
 
 def run_row(data: str, data_dir: str | None, split: Split, variant: str, settings: list[str], runs: Path) -> Row:
-    """Train, or read, and judge; `split` has what neighbors are judged by."""
+    """Train or read the model, and measure it; `split` has the rows in which neighbors are searched."""
     run, vae = trained(folder_of(runs, data, variant, settings), source_of(data, data_dir, runs), settings)
     start = time.perf_counter()
     row: Row = {"settings": " ".join(settings)} | nll(vae, run.load_dataset().rows("test"), data)

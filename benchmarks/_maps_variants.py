@@ -1,18 +1,18 @@
-"""The models that `benchmarks/maps.py` trains: a line each, of what `priory fit --set` takes."""
+"""The models that `benchmarks/maps.py` trains, each as assignments for `priory fit --set`."""
 
 from typing import NamedTuple
 
 GRID = "model.points_per_side=20"
 VAMP, GTM = (f"model.prior={prior} model.latent_dim=16 {GRID}" for prior in ("gtm-vamp", "gtm"))
-AS_IT_CAME = "model.grid_start=mean model.grid_network=mlp"  # as the book has it: no start, no guide, no noise
+AS_IT_CAME = "model.grid_start=mean model.grid_network=mlp"  # the model of the book: no start, no guide, no noise
 
 
 class Variant(NamedTuple):
     """A model of the table.
 
     Attributes:
-        settings: assignments, with blanks between them; they come after those of the data set.
-        beside: the variant that differs by nothing but its prior, for the difference in NLL.
+        settings: assignments, separated by blanks; they follow those of the data set.
+        beside: the variant to compare the NLL with: it has another prior and is equal otherwise.
     """
 
     settings: str
@@ -53,7 +53,7 @@ OF_DATA = {
 
 
 def assignments(data: str, variant: str) -> list[str]:
-    """What `--set` is told.
+    """Return the assignments of a variant on a data set, for `--set`.
 
     >>> assignments("digits", "vae-2")
     ['training.accelerator=cpu', 'model.prior=standard', 'model.latent_dim=2']

@@ -1,4 +1,4 @@
-"""Training images of which some are moved by one pixel, and fewer the longer training lasts."""
+"""Move training images by one pixel: a share of them, which falls to zero during training."""
 
 import math
 
@@ -11,7 +11,7 @@ from priory.rows import Rows, RowsLike, as_rows
 
 
 class ShiftedImages(Rows):
-    """Square images of which a share is moved by one pixel, in one of the eight directions or not at all."""
+    """Square images; a random share of each batch is moved by -1, 0 or 1 pixel along each side."""
 
     def __init__(self, rows: RowsLike, share: float) -> None:
         self.rows, self.share = as_rows(rows, "rows"), share
@@ -30,7 +30,7 @@ class ShiftedImages(Rows):
 
 
 class FallingShare(pl.Callback):
-    """Let the share fall linearly to zero in the first part of a training."""
+    """Reduce the share linearly, to zero after the part `until` of the training."""
 
     def __init__(self, rows: ShiftedImages, until: float) -> None:
         self.rows, self.start, self.until = rows, rows.share, until

@@ -1,4 +1,4 @@
-"""The page of `tables.py`: the papers' numbers beside ours, and the cells that are missing."""
+"""Write the page of `tables.py`: the numbers of the papers beside ours, and a list of missing cells."""
 
 from collections.abc import Sequence
 from statistics import mean
@@ -19,7 +19,7 @@ LABELS = {
     "flow": "flow",
     "exemplar": "exemplar",
 }
-# NLL by 5000 samples. The two papers differ by 2 nats for one model on OMNIGLOT.
+# NLL by 5000 samples. For the same model on OMNIGLOT, the two papers differ by 2 nats.
 TOMCZAK = {  # Tomczak & Welling 2018, arXiv:1705.07120, table 1
     ("static_mnist", 1): {"standard": 88.56, "vamp": 85.57},
     ("static_mnist", 2): {"standard": 86.05, "vamp": 83.19},
@@ -54,7 +54,7 @@ The ± is the standard error over test rows. Minutes are those of one core, for 
 
 
 class Place(NamedTuple):
-    """A line of a table."""
+    """The data, number of levels and prior of a line in a table."""
 
     data: str
     levels: int
@@ -62,7 +62,7 @@ class Place(NamedTuple):
 
 
 def page(done: Sequence[dict[str, Any]], planned: Sequence[tuple[str, int, str, str, int]]) -> str:
-    """The results in Markdown."""
+    """Return the results in Markdown."""
     lines = [HEAD]
     for data, title in TITLES.items():
         lines += ["", f"## {title}", "", *_table(data, done, planned)]

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch reads it
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # must be set before torch is imported
 
 import torch
 from torch import Tensor

@@ -2,10 +2,10 @@
 
     python benchmarks/levers.py --data-dir DIR [--only WORD ...]
 
-The model and the training are those that `tables.py` calls ours, on the first 10 000 training rows over 75 epochs (3000
-steps of 250 rows), one thread, seed 0. Judged on every tenth validation row and as many training rows, by 500 samples
-from q: test rows are not read. Minutes are the processor's. What is done is not done again; results go to
-`benchmarks/results/levers.json`, and to `.md`.
+The model is that of `tables.py`, and the training is the one it calls ours, without moved images. It has 75 epochs
+(3000 steps of 250 rows) on the first 10 000 training rows, one thread and seed 0. NLL is measured with 500 samples from
+q, on every tenth validation row and every tenth training row. Test rows are not read. Minutes are processor time.
+Finished levers are not measured again. Results go to `benchmarks/results/levers.json` and `.md`.
 """
 
 import argparse
@@ -33,16 +33,16 @@ NUM_ROWS, EPOCHS, ROW_STEP, NUM_SAMPLES = 10_000, 75, 10, 500
 
 
 class Lever(NamedTuple):
-    """The differences from the first line of the table."""
+    """A change of the training; each field is a difference from the first line of the table."""
 
     training: Mapping[str, Any] = MappingProxyType({})
     model: Mapping[str, Any] = MappingProxyType({})
-    shift: tuple[float, float] | None = None  # the share at the start, and the part of the run until it is zero
+    shift: tuple[float, float] | None = None  # share of images at the start, part of the training until zero
     change: Callable[[Any], None] | None = None
 
 
 def drop_out(share: float) -> Callable[[Any], None]:
-    """Dropout behind the decoder's hidden layers."""
+    """Add dropout after each hidden layer of the decoder."""
 
     def change(vae: Any) -> None:
         network = vae.decoder.network
@@ -71,7 +71,7 @@ LEVERS = {
 
 
 def measured(lever: Lever, dataset: Any) -> dict[str, float]:
-    """Train and judge."""
+    """Train with a lever, and measure."""
     torch.manual_seed(0)
     model = ModelSettings.of_prior("vamp", **MODEL | dict(lever.model))
     vae = build_vae(model, facts_of(dataset.rows("train"), dataset.image_shape, 0))
@@ -98,7 +98,7 @@ def measured(lever: Lever, dataset: Any) -> dict[str, float]:
 
 
 def page(done: dict[str, dict[str, float]]) -> str:
-    """The results in Markdown."""
+    """Return the results in Markdown."""
     lines = [
         "# Levers of the likelihood",
         "",

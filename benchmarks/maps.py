@@ -1,17 +1,14 @@
-"""The maps of grid priors beside those of PCA, the classical GTM, a VAE with L = 2, t-SNE and UMAP.
+"""Compare the maps of grid priors with those of PCA, the classical GTM, a VAE with L = 2, t-SNE and UMAP.
 
     python benchmarks/maps.py [--data-dir DIR] [--runs DIR] [--data digits MNIST] [--maps PCA gtm-vamp-16] [--seeds 0 1]
 
-In an environment of its own (`benchmarks/requirements-maps.txt` says how). A map that is there is not made again unless
-its settings have changed; a training that was interrupted goes on in its run folder, under --runs. The models are the
-lines of `benchmarks/_maps_variants.py`: add one, and name it by --maps to run it alone. Ways to place rows are in
-`_maps_places.py`: after a new one, `--judge-again` reads the finished runs anew.
+It needs its own environment (see `benchmarks/requirements-maps.txt`). A finished map is made again only if its settings
+have changed. An interrupted training continues in its run folder, under --runs. `_maps_variants.py` lists the models:
+to try another one, add it there, and name it with --maps. `_maps_places.py` lists the ways to place rows: after a
+change, `--judge-again` measures the finished runs again.
 
-Protocol: coordinates of all rows; 10-NN fitted to the training rows' coordinates and scored on the test rows;
-trustworthiness and continuity with 10 neighbors on the test rows, against the pixels (oil flow: standardized columns;
-cells: 50 principal components). NLL by importance sampling: 512 samples on all test rows, of (Fashion-)MNIST 128 on
-every tenth. Grids have 20 x 20 nodes. Models have five seeds, baselines of (Fashion-)MNIST one. The lines of
-validation rows choose what becomes the default.
+Grids have 20 x 20 nodes. By default there are five seeds, and one of (Fashion-)MNIST. The results on validation rows
+choose the defaults of the package. The page explains the measures.
 
 Results go to `benchmarks/results/maps.json` after each row, and to `.md`.
 """
@@ -25,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch reads it
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # must be set before torch is imported
 
 from _map_data import Split, load
 from _map_judging import judged
@@ -47,14 +44,14 @@ class Results:
         self.rows: list[Row] = json.loads(path.read_text()) if path.exists() else []
 
     def add(self, row: Row) -> None:
-        """In place of those that it makes stale, among what other processes have written too."""
+        """Add a row, and remove the rows that it replaces; keep what other processes have written."""
         others = Results(self.path).rows
         self.rows = sorted([*(r for r in others if not _stale(r, row)), row], key=_order)
         print(json.dumps(row), flush=True)
         self.write()
 
     def has(self, row: Row) -> bool:
-        """Whether it is there, made by the same settings."""
+        """Return whether there is such a row with the same settings."""
         return any(all(r.get(name) == value for name, value in row.items()) for r in self.rows)
 
     def write(self) -> None:
@@ -62,14 +59,14 @@ class Results:
 
 
 def _stale(old: Row, new: Row) -> bool:
-    """Whether it is the same row, or the same map by other settings, which must not be averaged with these."""
+    """Return whether `row` replaces `old`: it is the same map with the same seed, or with other settings."""
     if (old["data"], old["map"]) != (new["data"], new["map"]):
         return False
     return old["seed"] == new["seed"] or without_seed(old.get("settings", "")) != without_seed(new.get("settings", ""))
 
 
 def _order(row: Row) -> tuple[int, ...]:
-    """As the tables of this file and its neighbors have them; what they no longer name comes last."""
+    """Return the sort key of a row: its place in the lists of data sets and maps; other maps come last."""
     maps, data = [*BASELINES, *VARIANTS], list(OF_DATA)
     return (
         data.index(row["data"]),
@@ -79,18 +76,18 @@ def _order(row: Row) -> tuple[int, ...]:
 
 
 def versions() -> str:
-    """Of what decides the numbers."""
+    """Return the machine and the versions of the packages that determine the numbers."""
     return ", ".join([platform.machine(), *(f"{name} {version(name)}" for name in ("torch", "numpy", "scikit-learn"))])
 
 
 def splits(data: str, data_dir: str | None) -> Split:
-    """What baselines are fitted to and all maps are judged by."""
+    """Return the rows that baselines are fitted to, and in which neighbors are searched."""
     split = load(data.partition(",")[0], data_dir)
     return split.standardized() if data == "oil flow" else split
 
 
 def baseline_row(name: str, split: Split, seed: int) -> Row:
-    """One map without a VAE."""
+    """Make and measure a map without a VAE."""
     start = time.perf_counter()
     places = BASELINES[name].places(split.train[0], split.test[0], seed)
     seconds = time.perf_counter() - start
@@ -98,7 +95,7 @@ def baseline_row(name: str, split: Split, seed: int) -> Row:
 
 
 def run_baselines(data: str, split: Split, arguments: argparse.Namespace, results: Results) -> None:
-    """Those that were asked for, on the data as they are."""
+    """Make the requested maps without a VAE."""
     for name in (name for name in BASELINES if name in arguments.maps and ", " not in data):
         baseline = BASELINES[name]
         if baseline.largest is not None and len(split.train[0]) > baseline.largest:
@@ -110,7 +107,7 @@ def run_baselines(data: str, split: Split, arguments: argparse.Namespace, result
 
 
 def run_variants(data: str, split: Split, arguments: argparse.Namespace, results: Results) -> None:
-    """Those that were asked for; a seed of all of them before the next, so that half a night is half a table."""
+    """Train and measure the requested models: all of them with one seed before the next seed."""
     for seed in seeds(data, arguments.seeds):
         for name in (name for name in VARIANTS if name in arguments.maps):
             settings = settings_of(data, name, seed, QUICK if arguments.quick else ())
@@ -121,21 +118,21 @@ def run_variants(data: str, split: Split, arguments: argparse.Namespace, results
 
 
 def seeds(data: str, asked: list[int] | None) -> list[int]:
-    """Of a data set."""
+    """Return the seeds for a data set."""
     return asked if asked is not None else [0] if data.endswith("MNIST") else [0, 1, 2, 3, 4]
 
 
 def parse(line: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", default=os.environ.get("PRIORY_DATA"))
-    parser.add_argument("--runs", type=Path, default=Path("runs/maps"), help="where the run folders go")
+    parser.add_argument("--runs", type=Path, default=Path("runs/maps"), help="the folder of the run folders")
     parser.add_argument("--data", nargs="+", choices=OF_DATA, default=list(OF_DATA))
     parser.add_argument("--maps", nargs="+", choices=[*BASELINES, *VARIANTS], default=[*BASELINES, *VARIANTS])
     parser.add_argument("--seeds", nargs="+", type=int)
-    parser.add_argument("--again", action="store_true", help="make the named maps without a VAE anew")
-    parser.add_argument("--judge-again", action="store_true", help="judge runs that are there anew")
-    parser.add_argument("--quick", action="store_true", help="two epochs, to see that it runs; writes no results")
-    parser.add_argument("--table", action="store_true", help="only the tables, from what is there")
+    parser.add_argument("--again", action="store_true", help="make the named maps without a VAE again")
+    parser.add_argument("--judge-again", action="store_true", help="measure finished runs again")
+    parser.add_argument("--quick", action="store_true", help="two epochs, to test that it runs; needs another --out")
+    parser.add_argument("--table", action="store_true", help="only write the tables of the results that exist")
     parser.add_argument("--out", type=Path, default=RESULTS / "maps.json")
     return parser.parse_args(line)
 

@@ -52,17 +52,17 @@ def _matrix(z: Tensor) -> Tensor:
 
 
 def _spread(module: nn.Module) -> None:
-    """Fresh encoders put all components at one place; three times the weights put them apart."""
+    """Multiply the weights by three: a new encoder maps all pseudo-inputs to nearly one place, this spreads them."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.mul_(3.0)
 
 
 def pythae_vamp(log_variance: float = 0.0) -> Subject:
-    """`VAMP._log_p_z`, and `VAMPSampler.sample` with a decoder that returns z as it is.
+    """Adapt `VAMP._log_p_z`, and `VAMPSampler.sample` with a decoder that returns z unchanged.
 
     Args:
-        log_variance: about that of the encoder's posteriors: zero when it is new, less once it is trained.
+        log_variance: about the log-variance of the posteriors: zero for a new encoder, lower for a trained one.
     """
     from pythae.models import VAMP, VAMPConfig
     from pythae.models.base.base_utils import ModelOutput
@@ -92,14 +92,14 @@ def pythae_vamp(log_variance: float = 0.0) -> Subject:
 
 
 def sysvi_vamp() -> Subject:
-    """`VampPrior.log_prob`, summed over dimensions as `VampPrior.kl` sums it; the sampler is ours."""
+    """Adapt `VampPrior.log_prob`, summed over dimensions as in `VampPrior.kl`; the sampler is ours."""
     from scvi.external.sysvi._base_components import EncoderDecoder
     from scvi.external.sysvi._priors import VampPrior
 
     torch.manual_seed(0)
     encoder = EncoderDecoder(
         NUM_FEATURES, LATENT_DIM, [2], 0, n_hidden=16, n_layers=1, sample=True, var_mode="sample_feature"
-    )  # the settings of SysVI's own encoder, but for its size
+    )  # the settings of the encoder of SysVI, except for its size
     _spread(encoder)
 
     class Adapter(nn.Module):
@@ -113,7 +113,7 @@ def sysvi_vamp() -> Subject:
             return self.prior.log_prob(_matrix(z)).sum(1).reshape(z.shape[:-1])
 
         def sample(self, shape: torch.Size) -> Tensor:
-            loc, variance = self.prior.get_params()  # named as log_prob names them, which takes the root
+            loc, variance = self.prior.get_params()  # named as in log_prob, which takes their square root
             normals = Independent(Normal(loc, variance.sqrt()), 1)
             return MixtureSameFamily(Categorical(logits=self.prior.w.flatten()), normals).sample(shape)
 
@@ -122,7 +122,7 @@ def sysvi_vamp() -> Subject:
 
 
 def scvi_mixture() -> Subject:
-    """`MogPrior.get_prior`, which returns a distribution; nothing added."""
+    """Return the distribution of `MogPrior.get_prior`, without additions."""
     from scvi.module.base._priors import MogPrior
 
     class Adapter(nn.Module):
@@ -130,7 +130,7 @@ def scvi_mixture() -> Subject:
             super().__init__()
             self.prior = MogPrior(NUM_COMPONENTS, LATENT_DIM)
             with torch.no_grad():
-                self.prior.prior_means.mul_(20)  # they start within 0.1 of each other
+                self.prior.prior_means.mul_(20)  # at the start, they differ by less than 0.1
 
         def forward(self) -> Distribution:
             return self.prior.get_prior(torch.zeros(1, LATENT_DIM))
@@ -139,7 +139,7 @@ def scvi_mixture() -> Subject:
 
 
 def ugtm_likelihood() -> Subject:
-    """`computelogLikelihood(createPMatrix(...))` of one row at a time; it has no sampler, this one is ours."""
+    """Adapt `computelogLikelihood(createPMatrix(...))`, called for one row at a time; the sampler is ours."""
     from ugtm import ugtm_core, ugtm_gtm
 
     data = np.random.default_rng(0).normal(size=(200, 3))
@@ -164,7 +164,7 @@ def ugtm_likelihood() -> Subject:
 
 
 def zuko_mixture() -> Subject:
-    """`zuko.mixtures.GMM`, called; nothing added."""
+    """Return the distribution of `zuko.mixtures.GMM`, without additions."""
 
     def make() -> nn.Module:
         import zuko
@@ -232,7 +232,7 @@ IMPLEMENTATIONS = {
 
 
 def check_one(name: str) -> dict[str, Any]:
-    """The report on one implementation, with the versions that it ran with."""
+    """Check one implementation; return the report, with the versions of the packages."""
     implementation = IMPLEMENTATIONS[name]
     torch.set_num_threads(1)
     subject = implementation.subject()

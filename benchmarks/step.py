@@ -32,7 +32,7 @@ PYTHAE = "float32, step of pythae"
 
 
 def step_of(batch: int, draws: int, *, bf16: bool, fused: bool = True, compiled: bool = False) -> Callable[[], None]:
-    """A training step as `priory.fit` takes it, without its checks and its history."""
+    """Return a training step like those of `priory.fit`, without its checks and its history."""
     torch.manual_seed(0)
     x = (torch.rand(20 * batch, NUM_COLUMNS) < 0.2).float()
     encoder = NormalEncoder(gated_mlp(NUM_COLUMNS, [HIDDEN] * 2, 2 * LATENT_DIM), (-6.0, 2.0))
@@ -97,7 +97,7 @@ def pythae_step(batch: int) -> Callable[[], None]:
 
 
 def floor_of(batch: int, draws: int, dtype: torch.dtype) -> Callable[[], None]:
-    """The products of the networks in their format and of the density in float32, and all exponentials."""
+    """Return a function of only the matrix products (networks: `dtype`, density: float32) and all exponentials."""
     points = batch * draws
     encoder = [(NUM_COLUMNS, 2 * HIDDEN), (HIDDEN, 2 * HIDDEN), (HIDDEN, 2 * LATENT_DIM)]
     decoder = [(LATENT_DIM, 2 * HIDDEN), (HIDDEN, 2 * HIDDEN), (HIDDEN, NUM_COLUMNS)]
@@ -121,7 +121,7 @@ def floor_of(batch: int, draws: int, dtype: torch.dtype) -> Callable[[], None]:
 def _products(
     rows: int, layers: list[tuple[int, int]], dtype: torch.dtype, *, first: bool = True
 ) -> Iterator[Callable[[], Any]]:
-    """Forward, gradient of the weights, gradient of the input (none of rows of data)."""
+    """Yield the products of the forward pass, of the gradient of the weights, and of the input (not of the data)."""
     for number, (width_in, width_out) in enumerate(layers):
         x, weight = torch.randn(rows, width_in).to(dtype), torch.randn(width_out, width_in).to(dtype)
         gradient = torch.randn(rows, width_out).to(dtype)
@@ -132,7 +132,7 @@ def _products(
 
 
 def milliseconds(functions: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """Medians over rounds in which the functions take turns."""
+    """Return the median time of each function; the functions are called in turn."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(ROUNDS + 3):
         for name, function in functions.items():
@@ -144,7 +144,7 @@ def milliseconds(functions: dict[str, Callable[[], None]]) -> dict[str, float]:
 
 
 def page(results: dict[str, dict[str, float]]) -> str:
-    """The results in Markdown."""
+    """Return the results in Markdown."""
     lines = ["# A VampPrior step and its floor", "", "`python benchmarks/step.py`; its first lines say how."]
     for size, times in results.items():
         pythae = times.get(PYTHAE)

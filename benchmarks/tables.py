@@ -1,16 +1,17 @@
-"""The tables of the VampPrior and Exemplar VAE papers, cell by cell: networks and latent dimensions are the papers'.
+"""Measure the tables of the VampPrior and Exemplar VAE papers, cell by cell, with their networks and latent dimensions.
 
-    python benchmarks/tables.py --data-dir DIR                              # all cells, the most wanted ones first
+    python benchmarks/tables.py --data-dir DIR                              # all cells, the most important ones first
     python benchmarks/tables.py --data-dir DIR --only static_mnist vamp ours  # cells whose description has all words
     python benchmarks/tables.py --page                                      # only write the page again
 
-A cell trains on one thread (minutes are the processor's), and is judged on all test images: NLL and ELBO by 5000
-importance samples from q (500 of an exemplar prior). Its numbers go to `benchmarks/results/tables.json` when it ends,
-and to a page beside it. A cell that is there is not run again. One that was interrupted goes on from its last epoch,
-whose state is under `--runs`. To use more cores, run one process for each, with different `--only`.
+A cell trains on one thread; minutes are processor time. NLL and ELBO are measured on all test images, with 5000
+importance samples from q (500 for an exemplar prior). When a cell ends, its numbers go to
+`benchmarks/results/tables.json` and to a page beside it. Finished cells are not run again. An interrupted cell
+continues from its last epoch, whose state is under `--runs`. To use more cores, run one process for each, with
+different `--only`.
 
-The folder has the files that are listed in `DATA`. Validation rows choose the weights and stop training; nothing is
-chosen by test rows.
+DIR must have the files that are listed in `DATA`. Validation rows choose the epoch of the weights, and when to stop.
+Test rows choose nothing.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from priory.workbench.settings.model import ModelSettings
 
 DATA = {
     "static_mnist": "binarized_mnist.npz",
-    "dynamic_mnist": "mnist.npz",  # training rows; mnist_dynamic_eval.npz has the binarized others
+    "dynamic_mnist": "mnist.npz",  # mnist_dynamic_eval.npz has its binarized validation and test rows
     "omniglot": "omniglot.npz",
     "fashion_mnist": "fashion_mnist.npz",
 }
@@ -49,11 +50,11 @@ MODEL: dict[str, Any] = {
     "log_variance_range": (-6.0, 2.0),
     "components": 500,
     "points_per_side": 22,  # 484 nodes
-    "exemplars": 2000,  # in each training step; the evaluation uses all
-    "grid_start": "mean",  # no start, no guide and no noise, as the prior was published
+    "exemplars": 2000,  # of each training step; the evaluation uses all training rows
+    "grid_start": "mean",  # the published prior: no start, no guide, no noise
     "grid_network": "mlp",
 }
-PUBLISHED_EPOCHS = {"standard": 600, "vamp": 230}  # at most 2000 in the paper; these are 90 minutes of a core
+PUBLISHED_EPOCHS = {"standard": 600, "vamp": 230}  # the paper: at most 2000; these are about 90 minutes of a core
 PUBLISHED: dict[str, Any] = {
     "batch_size": 100,
     "learning_rate": 5e-4,
@@ -72,14 +73,14 @@ OURS: dict[str, Any] = {
     "num_samples": 5,
     "precision": "bf16-mixed",
 }
-SHIFTED_SHARE, SHIFTED_UNTIL = 0.8, 1.0  # of the images of a batch, at the start; of the training: see levers.py
+SHIFTED_SHARE, SHIFTED_UNTIL = 0.8, 1.0  # of the images, at the start; part of the training until zero: see levers.py
 NUM_SAMPLES = 5000
-NUM_SAMPLES_OF_EXEMPLARS = 500  # each of 10 000 x 5000 draws against 50 000 exemplars would take hours
+NUM_SAMPLES_OF_EXEMPLARS = 500  # 10 000 x 5000 draws and 50 000 exemplars would take hours
 SHOWN = ("active_units", "active_units_level_1", "effective_sample_size", "marginal_kl", "used_components")
 
 
 class Cell(NamedTuple):
-    """One number of the tables; its description is also the name of its run folder."""
+    """A number of the tables; its text is also the name of its run folder."""
 
     data: str
     levels: int
@@ -92,7 +93,7 @@ class Cell(NamedTuple):
 
 
 class ProcessorTime(pl.Callback):
-    """Processor seconds of an epoch with its validation, on average: other work may share the cores."""
+    """Measure the mean processor seconds of an epoch with its validation; other work on the cores does not count."""
 
     def __init__(self) -> None:
         self.seconds, self.epochs, self._began = 0.0, 0, time.process_time()
@@ -111,13 +112,13 @@ class ProcessorTime(pl.Callback):
         self.seconds, self.epochs = state_dict["seconds"], state_dict["epochs"]
 
     def minutes(self, history: History) -> float:
-        """Processor minutes of a run; of one that had ended before, minutes of the clock."""
+        """Return the processor minutes of a run; minutes of the clock if it was finished before."""
         seconds = history["seconds"]
         return (len(seconds) * self.seconds / self.epochs if self.epochs else sum(seconds)) / 60
 
 
 def cells() -> list[Cell]:
-    """All cells, the most wanted ones first."""
+    """Return all cells in the order in which they are run."""
     first = [Cell("static_mnist", 1, "vamp", "ours"), Cell("dynamic_mnist", 1, "vamp", "ours")]
     published = [
         Cell(data, 1, prior, "published")
@@ -135,7 +136,7 @@ def cells() -> list[Cell]:
 
 
 def rows_of(data: str, folder: Path) -> tuple[Any, RowsLike, RowsLike]:
-    """The data set whose training rows are used, validation rows and test rows."""
+    """Return the data set, from which the training rows are taken, and the validation and test rows."""
     dataset = load_dataset(folder / DATA[data], binarize="none" if data == "static_mnist" else "dynamic")
     if data != "dynamic_mnist":
         return dataset, dataset.rows("valid"), dataset.rows("test")
@@ -156,7 +157,7 @@ def settings_of(cell: Cell, num_rows: int) -> TrainingSettings:
 
 
 def result_of(cell: Cell, folder: Path, runs: Path) -> dict[str, Any]:
-    """Train and judge a cell."""
+    """Train and measure a cell."""
     dataset, valid, test = rows_of(cell.data, folder)
     train = dataset.rows("train")
     model = ModelSettings.of_prior(cell.prior, levels=cell.levels, **MODEL)
@@ -200,10 +201,10 @@ def result_of(cell: Cell, folder: Path, runs: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("PRIORY_DATA"))
-    parser.add_argument("--only", nargs="+", default=(), help="words that a cell's description must have")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where unfinished cells keep their state")
+    parser.add_argument("--only", nargs="+", default=(), help="words that the name of a cell must have")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder for the state of unfinished cells")
     parser.add_argument("--out", type=Path, default=RESULTS / "tables.json")
-    parser.add_argument("--page", action="store_true", help="write the page of the results that there are")
+    parser.add_argument("--page", action="store_true", help="only write the page of the results that exist")
     arguments = parser.parse_args()
     if arguments.page:
         done = json.loads(arguments.out.read_text())
@@ -221,7 +222,7 @@ def main() -> None:
             continue
         print(cell, flush=True)
         result = result_of(cell, Path(arguments.data_dir), arguments.runs)
-        done = json.loads(arguments.out.read_text()) if arguments.out.exists() else []  # others may have written
+        done = json.loads(arguments.out.read_text()) if arguments.out.exists() else []  # of other processes, too
         done.append(result)
         write_results(arguments.out, done, page(done, cells()))
         print(f"{cell}: NLL {result['nll']:.2f}, {result['minutes']:.0f} minutes", flush=True)

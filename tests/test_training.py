@@ -18,7 +18,7 @@ from priory.distributions.normal import diagonal_normal
 from priory.objectives import elbo
 from priory.priors import FlowPrior
 from priory.rows import Rows, TensorRows, as_rows
-from priory.training import History, NonFiniteLossError, TrainingSettings, check_devices, fit, process_rank
+from priory.training import History, NonFiniteLossError, TrainingSettings, check_devices, fit, process_rank, trainer
 from priory.training.batches import ShuffledBatches, derived_seed
 from priory.training.history import COLUMNS
 from priory.training.ranks import number_of_machines
@@ -375,6 +375,7 @@ def test_schedules_end_at_their_last_learning_rate(schedule: str, last: float) -
     assert history["learning_rate"][-1] == pytest.approx(last, abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:precision. bf16 matrix products:UserWarning")
 def test_bf16_mixed_agrees_with_full_precision() -> None:
     elbos = [
         fit(make(), binary(40), binary(20, 1), seed=0, epochs=4, batch_size=10, precision=precision)["valid_elbo"][-1]
@@ -382,6 +383,34 @@ def test_bf16_mixed_agrees_with_full_precision() -> None:
     ]
     assert elbos[0] != elbos[1]
     assert elbos[0] == pytest.approx(elbos[1], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "ratio", "expected"),
+    [
+        ("bf16-mixed", "cpu", 20, ["precision: bf16 matrix products take 20 times as long as float32 products"]),
+        ("bf16-mixed", "cpu", 2, []),
+        ("bf16-mixed", "cuda", 20, []),
+        ("32-true", "cpu", 20, []),
+    ],
+)
+def test_slow_bf16_products_are_reported(
+    monkeypatch, precision: str, device: str, ratio: int, expected: list[str]
+) -> None:
+    monkeypatch.setattr(trainer, "seconds_of_product", {torch.float32: 1e-3, torch.bfloat16: ratio * 1e-3}.get)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.warn_of_slow_bf16(TrainingSettings(precision=precision), torch.device(device))
+    assert [str(each.message).split(" on this")[0] for each in caught] == expected
+
+
+@pytest.mark.skipif(
+    torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has AVX-512, so bf16 is not slow"
+)
+def test_fit_warns_of_slow_bf16_products_at_the_line_that_calls_it() -> None:
+    with pytest.warns(UserWarning, match="bf16 matrix products take") as caught:
+        fit(make(), binary(20), epochs=1, precision="bf16-mixed")
+    assert caught[0].filename == __file__
 
 
 class Means(Rows):

@@ -25,7 +25,7 @@ from priory.training.settings import SYNONYMS, TrainingSettings
 from priory.training.sharding import require_shardable
 from priory.training.states import STATE_FILE, stored_state
 from priory.training.steering import Steering, require_trainable, steering_of, tensorboard_logger
-from priory.training.trainer import check_devices, make_trainer, quiet, run_trainer
+from priory.training.trainer import check_devices, make_trainer, quiet, run_trainer, warn_of_slow_bf16
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -104,6 +104,9 @@ def fit(
             settings; settings are out of range; this machine does not have the devices.
         ImportError: Lightning is not installed, or `tensorboard` is True and TensorBoard is not installed; the message
             names the extra.
+
+    Warns:
+        UserWarning: `precision` is bf16-mixed, and the processor multiplies much slower in bf16 than in float32.
 
     Reference: Kingma & Welling 2014, arXiv:1312.6114, algorithm 1; Sonderby et al. 2016, arXiv:1602.02282.
 
@@ -238,6 +241,8 @@ def _train(
     )
     callbacks = [record, *steering.callbacks, *([ProgressBar(record)] if progress else [])]
     trainer = make_trainer(settings, callbacks, steering.loggers)
+    if trainer.is_global_zero:
+        warn_of_slow_bf16(settings, trainer.strategy.root_device)
     device = device_of(model)
     model.train()
     try:

@@ -1,10 +1,13 @@
 """Make, check, run and silence Lightning's trainer. Lightning is imported when training starts."""
 
 import logging
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from priory._support.optional import require
 from priory.training.batches import ShuffledBatches
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
 SIGTERM_EXIT = 143  # 128 + 15, as a shell reports a process that SIGTERM ended
+SLOW_BF16 = 3.0  # bf16 products are called slow if they take so many times as long as those in float32
 
 
 def check_devices(settings: TrainingSettings) -> int:
@@ -76,6 +80,29 @@ def make_trainer(
             f"rank {trainer.global_rank} with these settings; start separate runs one by one (srun -n1)"
         )
     return trainer
+
+
+def warn_of_slow_bf16(settings: TrainingSettings, device: torch.device) -> None:
+    """Warn if bf16 products are much slower than float32 products, as on x86 processors without AVX-512."""
+    if settings.precision != "bf16-mixed" or device.type != "cpu":
+        return
+    ratio = seconds_of_product(torch.bfloat16) / seconds_of_product(torch.float32)
+    if ratio > SLOW_BF16:
+        warnings.warn(
+            f"precision: bf16 matrix products take {ratio:.0f} times as long as float32 products on this processor; "
+            "choose the precision 32-true",
+            stacklevel=4,  # the caller of `fit`
+        )
+
+
+def seconds_of_product(dtype: torch.dtype) -> float:
+    """Return the seconds of a product of two 256 x 256 matrices: the fastest of three, after one that warms up."""
+    matrix, seconds = torch.ones(256, 256, dtype=dtype), []
+    for _ in range(4):
+        began = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:])
 
 
 def wait_for_all(settings: TrainingSettings) -> None:

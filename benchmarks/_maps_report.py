@@ -37,11 +37,11 @@ class Line(NamedTuple):
 
 def lines(rows: Iterable[Row]) -> Iterator[Line]:
     """Yield a line for each data set, map and way to place rows; all lines of a run have its NLL and seconds."""
-    found: dict[tuple[str, str, str], list[Row]] = {}
+    grouped: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         for place, quality in row["places"].items():
-            found.setdefault((row["data"], row["map"], place), []).append(row | quality)
-    for key, runs in found.items():
+            grouped.setdefault((row["data"], row["map"], place), []).append(row | quality)
+    for key, runs in grouped.items():
         names = [name for name in (ACCURACY, TRUST, CONTINUITY, "nll", "s") if name in runs[0]]
         yield Line(*key, {name: [run[name] for run in runs] for name in names})
 

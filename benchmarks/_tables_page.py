@@ -100,8 +100,8 @@ def _results(
     done: Sequence[dict[str, Any]], place: Place, training: str, seed: int | None = None
 ) -> list[dict[str, Any]]:
     key = (*place, training)
-    found = [row for row in done if (row["data"], row["levels"], row["prior"], row["training"]) == key]
-    return [row for row in found if seed is None or row["seed"] == seed]
+    rows = [row for row in done if (row["data"], row["levels"], row["prior"], row["training"]) == key]
+    return [row for row in rows if seed is None or row["seed"] == seed]
 
 
 def _nll(rows: list[dict[str, Any]], *, planned: bool) -> str:

@@ -203,7 +203,7 @@ def test_the_csv_file_has_the_same_numbers(compared: Path) -> None:
     half = priors["gtm"]["against_baseline"]["nll"]["half_interval_95"]
     assert float(lines["gtm"]["nll_better_by_half_interval_95"]) == half
     assert lines["standard"]["nll_better_by"] == ""
-    assert lines["gtm"]["seeds_finished"] == lines["gtm"]["seeds_asked"] == "2"
+    assert lines["gtm"]["seeds_finished"] == lines["gtm"]["seeds_planned"] == "2"
 
 
 @pytest.mark.slow

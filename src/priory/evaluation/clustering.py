@@ -79,14 +79,14 @@ def has_clusters(model: AnyModel) -> TypeGuard[LatentVariableModel]:
     return isinstance(p_z, Mixture) and p_z.num_components > 1
 
 
-def cluster_agreement(found: Int[Tensor, " datum"], kinds: np.ndarray) -> dict[str, Estimate]:
+def cluster_agreement(clusters: Int[Tensor, " datum"], classes: np.ndarray) -> dict[str, Estimate]:
     """Agreement of clusters with classes, 1 at best: the normalized mutual information and the adjusted Rand index.
 
     Standard errors are by the bootstrap over rows.
 
     Args:
-        found: the cluster of each row.
-        kinds: its class, (N,), numbers or text.
+        clusters: the cluster of each row, (N,).
+        classes: the class of each row, (N,): numbers or text.
 
     Reference: Strehl & Ghosh 2002 (nmi, with the arithmetic mean of the entropies); Hubert & Arabie 1985 (ari).
 
@@ -94,7 +94,7 @@ def cluster_agreement(found: Int[Tensor, " datum"], kinds: np.ndarray) -> dict[s
     1 1
     """
     metrics = require("sklearn.metrics", "tables", "the agreement of clusters with classes")
-    pairs = np.stack([found.numpy(), np.unique(kinds, return_inverse=True)[1]])
+    pairs = np.stack([clusters.numpy(), np.unique(classes, return_inverse=True)[1]])
     measures = {"nmi": metrics.normalized_mutual_info_score, "ari": metrics.adjusted_rand_score}
     return {name: _bootstrapped(measure, pairs) for name, measure in measures.items()}
 

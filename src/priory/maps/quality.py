@@ -102,12 +102,15 @@ def topographic_error(places: Places, nodes: Float[Tensor, "node grid"]) -> Esti
 
 
 def knn_accuracy(
-    train: Float[Tensor, "datum grid"], kinds: np.ndarray, places: Float[Tensor, "row grid"], wanted: np.ndarray
+    train: Float[Tensor, "datum grid"],
+    train_classes: np.ndarray,
+    places: Float[Tensor, "row grid"],
+    classes: np.ndarray,
 ) -> Estimate:
     """Return the share of rows that have the majority class of their 10 nearest training rows on the map."""
     neighbors = require("sklearn.neighbors", "tables", "the accuracy of neighbors")
-    classifier = neighbors.KNeighborsClassifier(NUM_NEIGHBORS).fit(train.numpy(), kinds)
-    return mean(torch.from_numpy(classifier.predict(places.numpy()) == wanted))
+    classifier = neighbors.KNeighborsClassifier(NUM_NEIGHBORS).fit(train.numpy(), train_classes)
+    return mean(torch.from_numpy(classifier.predict(places.numpy()) == classes))
 
 
 def evenly_spaced(number: int, most: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from priory.plots.classes import MOST_STYLES, NOTHING, OTHERS, class_styles, counted, told_apart
+from priory.plots.classes import MOST_STYLES, NOTHING, OTHERS, class_styles, counted, styled_classes
 from priory.plots.figure import (
     LONGEST_NAME,
     Axes,
@@ -64,7 +64,7 @@ def plot_class_landscape(
         raise ValueError(f"decided: expected a probability of at least 0 and below 1, got {decided}")
     surest = np.where(np.isfinite(shares).all(axis=1), shares.max(axis=1), -1.0)
     winners = np.where(surest >= decided, labels[shares.argmax(axis=1)], _UNDECIDED)
-    styles = class_styles(told_apart(labels if len(labels) <= MOST_STYLES else winners))
+    styles = class_styles(styled_classes(labels if len(labels) <= MOST_STYLES else winners))
     winners = np.array([each if each in styles or each == _UNDECIDED else OTHERS for each in winners.tolist()])
     lightness = np.where(surest >= decided, _UNSURE + (_SURE - _UNSURE) * (surest - decided) / (1 - decided), 1.0)
     if axes is None:

@@ -14,7 +14,7 @@ CLASS_COLORS = (
 )  # fmt: skip
 
 
-def told_apart(classes: np.ndarray) -> list[str]:
+def styled_classes(classes: np.ndarray) -> list[str]:
     """Return the sorted names of the classes that get a style; of many classes, the most frequent. '' gets none."""
     kinds, counts = np.unique(classes[classes != ""], return_counts=True)
     if len(kinds) > MOST_STYLES:

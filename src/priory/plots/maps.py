@@ -8,7 +8,7 @@ import numpy as np
 
 from priory._support.cells import as_text
 from priory.plots.cells import cell_means
-from priory.plots.classes import NOTHING, OTHERS, class_styles, counted, told_apart
+from priory.plots.classes import NOTHING, OTHERS, class_styles, counted, styled_classes
 from priory.plots.colors import color_scale
 from priory.plots.figure import (
     DATA_COLOR,
@@ -164,7 +164,7 @@ def _end(points: np.ndarray) -> float:
 
 def _draw_classes(axes: Axes, points: np.ndarray, classes: np.ndarray, name: str | None) -> None:
     size = _size(points)
-    styles = class_styles(told_apart(classes))
+    styles = class_styles(styled_classes(classes))
     names = set(classes.tolist())
     rest = [kind for kind, exists in (("", "" in names), (OTHERS, names - styles.keys() - {""})) if exists]
     styles |= dict.fromkeys(rest, (".", NOTHING))

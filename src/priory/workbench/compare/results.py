@@ -107,7 +107,7 @@ class Comparison:
         return {
             "prior": prior,
             "seeds_finished": len(self.seeds_of(prior)),
-            "seeds_asked": len(self.seeds),
+            "seeds_planned": len(self.seeds),
             "baseline": self.baseline,
             **{name: number for name, number in numbers.items() if np.isfinite(number)},
         }

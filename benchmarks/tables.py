@@ -8,7 +8,7 @@ A cell trains on one thread; minutes are processor time. NLL and ELBO are measur
 importance samples from q (500 for an exemplar prior). When a cell ends, its numbers go to
 `benchmarks/results/tables.json` and to a page beside it. Finished cells are not run again. An interrupted cell
 continues from its last epoch, whose state is under `--runs`. To use more cores, run one process for each, with
-different `--only`.
+different `--only`. `--precision 32-true` is for processors without bf16 products, where bf16 is much slower.
 
 DIR must have the files that are listed in `DATA`. Validation rows choose the epoch of the weights, and when to stop.
 Test rows choose nothing.
@@ -146,22 +146,22 @@ def rows_of(data: str, folder: Path) -> tuple[Any, RowsLike, RowsLike]:
     return dataset, valid, test
 
 
-def settings_of(cell: Cell, num_rows: int) -> TrainingSettings:
-    """Return the training settings of a cell."""
+def settings_of(cell: Cell, num_rows: int, precision: str) -> TrainingSettings:
+    """Return the training settings of a cell; `precision` is that of our training."""
     if cell.training == "ours":
-        return TrainingSettings(**OURS)
+        return TrainingSettings(**OURS | {"precision": precision})
     steps_per_epoch = -(-num_rows // PUBLISHED["batch_size"])
     return TrainingSettings(
         **PUBLISHED, epochs=PUBLISHED_EPOCHS[cell.prior], warmup=PUBLISHED_WARMUP_EPOCHS * steps_per_epoch
     )
 
 
-def result_of(cell: Cell, folder: Path, runs: Path) -> dict[str, Any]:
-    """Train and measure a cell."""
+def result_of(cell: Cell, folder: Path, runs: Path, precision: str) -> dict[str, Any]:
+    """Train and measure a cell; `precision` is that of our training."""
     dataset, valid, test = rows_of(cell.data, folder)
     train = dataset.rows("train")
     model = ModelSettings.of_prior(cell.prior, levels=cell.levels, **MODEL)
-    training = settings_of(cell, len(train))
+    training = settings_of(cell, len(train), precision)
     torch.manual_seed(cell.seed)
     vae = build_vae(model, facts_of(train, dataset.image_shape, cell.seed))
     out, clock = runs / str(cell), ProcessorTime()
@@ -204,6 +204,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=(), help="words that the name of a cell must have")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder for the state of unfinished cells")
     parser.add_argument("--out", type=Path, default=RESULTS / "tables.json")
+    parser.add_argument("--precision", choices=("bf16-mixed", "32-true"), default=OURS["precision"], help="of ours")
     parser.add_argument("--page", action="store_true", help="only write the page of the results that exist")
     arguments = parser.parse_args()
     if arguments.page:
@@ -221,7 +222,7 @@ def main() -> None:
         if not {str(each) for each in arguments.only} <= {str(each) for each in key}:
             continue
         print(cell, flush=True)
-        result = result_of(cell, Path(arguments.data_dir), arguments.runs)
+        result = result_of(cell, Path(arguments.data_dir), arguments.runs, arguments.precision)
         done = json.loads(arguments.out.read_text()) if arguments.out.exists() else []  # of other processes, too
         done.append(result)
         write_results(arguments.out, done, page(done, cells()))

@@ -55,7 +55,7 @@ def test_cell_is_trained_once_and_written_to_both_files(
     monkeypatch.setattr(tables, "OURS", tables.OURS | {"epochs": 2, "batch_size": 10})
     monkeypatch.setattr(tables, "NUM_SAMPLES", 32)
     line = ["tables.py", "--data-dir", str(tmp_path), "--only", "static_mnist", "1", "vamp", "ours", "0"]
-    line += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "tables.json")]
+    line += ["--precision", "32-true", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "tables.json")]
     monkeypatch.setattr("sys.argv", line)
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)  # other tests share the process
     tables.main()

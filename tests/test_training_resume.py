@@ -64,6 +64,8 @@ class Interrupted(Exception):
 class RaisingRows(Rows):
     """Rows that raise an error at the n-th batch."""
 
+    image_shape = (2, 3)
+
     def __init__(self, x: Tensor, raise_at: int | None = None, error: type[BaseException] = Interrupted) -> None:
         self.x, self.raise_at, self.error, self.reads = x, raise_at, error, 0
 
@@ -100,15 +102,15 @@ def assert_same(vae: VAE, history: History, other_vae: VAE, other: History) -> N
 
 
 @pytest.mark.parametrize("raise_at", [2, 4, 5, 19, 21, 31])  # four batches an epoch: in the first, at a start, ...
-@pytest.mark.parametrize("schedule", ["constant", "one-cycle"])
-def test_resumed_run_equals_an_uninterrupted_one(tmp_path, raise_at: int, schedule: str) -> None:
+@pytest.mark.parametrize("settings", [{}, {"schedule": "one-cycle"}, {"shift_images": 0.8}])
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path, raise_at: int, settings: dict[str, object]) -> None:
     whole, half = make(), make()
-    history = run(whole, tmp_path / "whole", schedule=schedule)
+    history = run(whole, tmp_path / "whole", **settings)
     with pytest.raises(Interrupted):
-        run(half, tmp_path / "half", schedule=schedule, raise_at=raise_at)
+        run(half, tmp_path / "half", **settings, raise_at=raise_at)
     other = make(seed=9)  # after an epoch, resuming does not depend on the current weights of the model
     resumed = other if raise_at > 4 else make()
-    result = run(resumed, tmp_path / "half", schedule=schedule, resume=True)
+    result = run(resumed, tmp_path / "half", **settings, resume=True)
     assert_same(whole, history, resumed, result)
     assert_same(whole, history, resumed, History.read(tmp_path / "half" / "history.csv"))
 

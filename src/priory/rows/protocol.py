@@ -29,6 +29,7 @@ class Rows(Protocol):
 
     - `dynamic_binarization`: if true, the values are probabilities, and training draws new values from Bernoulli(value)
       each time it reads a row;
+    - `image_shape`: height and width, if a row is a flattened image;
     - `ids`: names of the rows in results;
     - `columns`: names of the columns, for a model that stores its own;
     - `batch_size`: size of a batch in `fit`, if `fit` gets none;

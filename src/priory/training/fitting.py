@@ -23,6 +23,7 @@ from priory.training.optimizers import OptimizerFactory
 from priory.training.ranks import process_rank
 from priory.training.settings import SYNONYMS, TrainingSettings
 from priory.training.sharding import require_shardable
+from priory.training.shifting import image_shape_of
 from priory.training.states import STATE_FILE, stored_state
 from priory.training.steering import Steering, require_trainable, steering_of, tensorboard_logger
 from priory.training.trainer import check_devices, make_trainer, quiet, run_trainer, warn_of_slow_bf16
@@ -135,6 +136,8 @@ def fit(
     )
     if chosen.shard_components:
         require_shardable(module)
+    if chosen.shift_images:
+        image_shape_of(train_rows)  # raises an error if these are no images
     steering = steering_of(
         module,
         chosen,

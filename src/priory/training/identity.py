@@ -37,7 +37,10 @@ def check_same_run(old: Mapping[str, Any], new: dict[str, Any], path: Path | Non
     if different:
         hint = ""
         if was["epochs"] != now["epochs"]:
-            hint = "; epochs can be raised only if the schedule is constant and the warm-up is a number of steps"
+            hint = (
+                "; epochs can be raised only if the schedule is constant, the warm-up is a number of steps, and images "
+                "are not shifted"
+            )
         raise ValueError(f"resume: {path} belongs to a run with other settings: {', '.join(different)}{hint}")
 
 

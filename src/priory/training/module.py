@@ -19,6 +19,7 @@ from priory.training.failures import failed_step, invalid_parameters
 from priory.training.optimizers import OptimizerFactory, optimizer_of, scheduler_of
 from priory.training.settings import TrainingSettings
 from priory.training.sharding import Sharding
+from priory.training.shifting import image_shape_of, shifted
 from priory.vae import feature_encoder
 
 # The terms of this many steps stay on the device: reading them makes the device wait, storing them takes memory.
@@ -54,6 +55,7 @@ class Training(pl.LightningModule):
         self.batches, self.settings, self.objective = batches, settings, objective
         self.optimizer_factory = optimizer
         self.dynamic_binarization = dynamic_binarization
+        self.image_shape = image_shape_of(batches.rows) if settings.shift_images else None
         self.average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
         self.sharding: Sharding | None = None
         self.epoch = self.step = self.batch = 0
@@ -88,6 +90,8 @@ class Training(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor | None], batch_idx: int) -> Tensor:
         """Compute the loss. All random draws and gradients are in this method, so that DDP's forward contains them."""
         x, rows, context = batch
+        if self.image_shape is not None:
+            x = shifted(x, self.settings.shift_images * (1 - self.epoch / self.settings.epochs), self.image_shape)
         if self.dynamic_binarization:
             x = torch.bernoulli(x)
         self.batch = batch_idx

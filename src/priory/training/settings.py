@@ -95,6 +95,13 @@ class TrainingSettings(NumbersAreNotTruthValues):
         lt=1,
         description="decay per step (0.999) of an average of the weights, used if it is better; none: no average",
     )
+    shift_images: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the training images that are moved by at most one pixel, at the start; it falls linearly "
+        "to 0 at the last epoch",
+    )
     patience: int | None = Field(
         50, ge=1, le=MOST, description="epochs without a better validation before training stops; none: never"
     )
@@ -188,7 +195,8 @@ class TrainingSettings(NumbersAreNotTruthValues):
 
     def independent_of_epochs(self) -> bool:
         """Return whether a longer run begins with exactly the steps of a shorter one."""
-        return self.schedule == "constant" and (isinstance(self.warmup, int) or self.warmup == 0)
+        constant = self.schedule == "constant" and self.shift_images == 0
+        return constant and (isinstance(self.warmup, int) or self.warmup == 0)
 
 
 class RefitSettings(NumbersAreNotTruthValues):

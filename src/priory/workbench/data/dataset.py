@@ -197,6 +197,11 @@ class DatasetRows:
         return {name: values[self.indices] for name, values in self.dataset.labels.items()}
 
     @property
+    def image_shape(self) -> tuple[int, int] | None:
+        """Height and width if a row is a gray image, row-major; else None."""
+        return self.dataset.image_shape
+
+    @property
     def dynamic_binarization(self) -> bool:
         """Whether training draws the values of these rows anew each time it reads them."""
         return self.dataset.dynamic_binarization

@@ -39,6 +39,7 @@ from priory.rows import Conditions, batches_with_context
 from priory.training import check_devices, fit, process_rank
 from priory.training.exemplars import has_exemplars
 from priory.training.sharding import require_shardable
+from priory.training.shifting import image_shape_of
 from priory.vae import AnyVAE, ConditionalVAE
 from priory.workbench.data import (
     MAP_TAKES_GAPS,
@@ -138,6 +139,8 @@ def new_run(
     check_parts(vae, model, facts)
     if settings.training.shard_components:
         require_shardable(vae)
+    if settings.training.shift_images:
+        image_shape_of(modeled.rows("train"))
     with sole_writer(out):
         require_free(out)  # another process may have begun a run in the meantime
         run.write_splits(dataset)

@@ -124,8 +124,9 @@ def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
     if not was.independent_of_epochs():
         raise ValueError(
             f"--epochs {now.epochs}: {out} was begun with {was.epochs} and training.schedule={was.schedule}, "
-            f"training.warmup={was.warmup}; --resume can add epochs only if the schedule is constant and the warm-up "
-            "is a number of steps (--warmup 1000), because otherwise the first epochs depend on the total number; "
+            f"training.warmup={was.warmup}, training.shift_images={was.shift_images}; --resume can add epochs only if "
+            "the schedule is constant, the warm-up is a number of steps (--warmup 1000) and no images are shifted, "
+            "because otherwise the first epochs depend on the total number; "
             "start another run with another --out"
         )
 

@@ -16,14 +16,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import lightning.pytorch as pl
 import torch
 from torch import nn
 
 from _results import RESULTS, write_results
-from _shifted import FallingShare, ShiftedImages
 from priory import evaluate, fit, load_dataset
 from priory.training import TrainingSettings
+from priory.workbench.data import DatasetRows
 from priory.workbench.models.building import build_vae
 from priory.workbench.models.facts import facts_of
 from priory.workbench.settings.model import ModelSettings
@@ -37,8 +36,12 @@ class Lever(NamedTuple):
 
     training: Mapping[str, Any] = MappingProxyType({})
     model: Mapping[str, Any] = MappingProxyType({})
-    shift: tuple[float, float] | None = None  # share of images at the start, part of the training until zero
     change: Callable[[Any], None] | None = None
+
+
+# Measured with code that is no longer here: the share of moved images fell to zero after two thirds of the training.
+TRIED = """If the share of moved images falls to zero after two thirds of the training, the NLL of validation rows is 94.89
+for a share of 0.5 at the start, and 94.42 for 0.9. With the doubly reparameterized objective, it is 94.78 for 0.5."""
 
 
 def drop_out(share: float) -> Callable[[Any], None]:
@@ -57,12 +60,7 @@ LEVERS = {
     "ELBO of one draw": Lever({"objective": "elbo", "num_samples": 1}),
     "doubly reparameterized, five draws": Lever({"objective": "doubly-reparameterized"}),
     "ten draws": Lever({"num_samples": 10}),
-    "half of the images moved by a pixel, none in the last third": Lever(shift=(0.5, 0.67)),
-    "9 of 10 images moved by a pixel, none in the last third": Lever(shift=(0.9, 0.67)),
-    "8 of 10 images moved by a pixel, fewer until the end": Lever(shift=(0.8, 1.0)),
-    "half of the images moved, none in the last third, and doubly reparameterized": Lever(
-        {"objective": "doubly-reparameterized"}, shift=(0.5, 0.67)
-    ),
+    "8 of 10 images moved by a pixel, fewer until the end": Lever({"shift_images": 0.8}),
     "dropout of 0.1 in the decoder": Lever(change=drop_out(0.1)),
     "K = 1000": Lever(model={"components": 1000}),
     "average of weights, 0.999 a step": Lever({"ema_decay": 0.999}),
@@ -77,21 +75,16 @@ def measured(lever: Lever, dataset: Any) -> dict[str, float]:
     vae = build_vae(model, facts_of(dataset.rows("train"), dataset.image_shape, 0))
     if lever.change is not None:
         lever.change(vae)
-    x, valid = dataset.rows("train").tensor()[:NUM_ROWS], dataset.rows("valid").tensor()
+    train = DatasetRows(dataset, dataset.rows("train").indices[:NUM_ROWS])
+    valid = dataset.rows("valid").tensor()[::ROW_STEP]
     clock = ProcessorTime()
-    callbacks: list[pl.Callback] = [clock]
-    rows: Any = x
-    if lever.shift is not None:
-        share, until = lever.shift
-        rows = ShiftedImages(x, share)
-        callbacks.append(FallingShare(rows, until))
-    training = TrainingSettings(**OURS | {"epochs": EPOCHS} | dict(lever.training))
-    history = fit(vae, rows, valid[::ROW_STEP], settings=training, seed=0, callbacks=callbacks)
+    training = TrainingSettings(**OURS | {"epochs": EPOCHS, "shift_images": 0.0} | dict(lever.training))
+    history = fit(vae, train, valid, settings=training, seed=0, callbacks=clock)
     result = {
         "minutes": clock.minutes(history),
         "best_epoch": 1 + max(range(EPOCHS), key=history["valid_objective"].__getitem__),
     }
-    for name, judged in (("valid", valid[::ROW_STEP]), ("train", x[::ROW_STEP])):
+    for name, judged in (("valid", valid), ("train", train.tensor()[::ROW_STEP])):
         metrics = evaluate(vae, judged, num_samples=NUM_SAMPLES, prior_share=0.0, batch_size=100)
         result |= {f"{name}_nll": metrics["nll"].value, f"{name}_elbo": metrics["elbo"].value}
     return result
@@ -113,7 +106,7 @@ def page(done: dict[str, dict[str, float]]) -> str:
         r = done[name]
         numbers = f"{r['valid_nll']:.2f} | {r['train_nll']:.2f} | {-r['valid_elbo']:.2f}"
         lines.append(f"| {name} | {numbers} | {r['best_epoch']} | {r['minutes']:.1f} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", TRIED]) + "\n"
 
 
 def main() -> None:

@@ -27,7 +27,6 @@ import numpy as np
 import torch
 
 from _results import RESULTS, write_results
-from _shifted import FallingShare, ShiftedImages
 from _tables_page import page
 from priory import evaluate, fit, load_dataset
 from priory.rows import RowsLike
@@ -72,8 +71,8 @@ OURS: dict[str, Any] = {
     "objective": "importance-weighted",
     "num_samples": 5,
     "precision": "bf16-mixed",
+    "shift_images": 0.8,  # see levers.py
 }
-SHIFTED_SHARE, SHIFTED_UNTIL = 0.8, 1.0  # of the images, at the start; part of the training until zero: see levers.py
 NUM_SAMPLES = 5000
 NUM_SAMPLES_OF_EXEMPLARS = 500  # 10 000 x 5000 draws and 50 000 exemplars would take hours
 SHOWN = ("active_units", "active_units_level_1", "effective_sample_size", "marginal_kl", "used_components")
@@ -165,16 +164,7 @@ def result_of(cell: Cell, folder: Path, runs: Path, precision: str) -> dict[str,
     torch.manual_seed(cell.seed)
     vae = build_vae(model, facts_of(train, dataset.image_shape, cell.seed))
     out, clock = runs / str(cell), ProcessorTime()
-    rows: RowsLike = train
-    callbacks: list[pl.Callback] = [clock]
-    shifts: dict[str, float] = {}
-    if cell.training == "ours":
-        rows = ShiftedImages(train, SHIFTED_SHARE)
-        callbacks = [clock, FallingShare(rows, SHIFTED_UNTIL)]
-        shifts = {"share": SHIFTED_SHARE, "until": SHIFTED_UNTIL}
-    history = fit(
-        vae, rows, valid, settings=training, seed=cell.seed, out=out, resume=out.exists(), callbacks=callbacks
-    )
+    history = fit(vae, train, valid, settings=training, seed=cell.seed, out=out, resume=out.exists(), callbacks=clock)
     began = time.process_time()
     num_samples = NUM_SAMPLES_OF_EXEMPLARS if cell.prior == "exemplar" else NUM_SAMPLES
     metrics = evaluate(vae, test, num_samples=num_samples, prior_share=0.0, batch_size=100)
@@ -189,11 +179,7 @@ def result_of(cell: Cell, folder: Path, runs: Path, precision: str) -> dict[str,
         "evaluation_minutes": (time.process_time() - began) / 60,
         "epochs": len(history["epoch"]),
         "samples": num_samples,
-        "settings": {
-            "model": model.model_dump(mode="json"),
-            "training": training.model_dump(mode="json"),
-            "shifted": shifts,
-        },
+        "settings": {"model": model.model_dump(mode="json"), "training": training.model_dump(mode="json")},
         "processor": platform.processor() or platform.machine(),
     }
 

@@ -3,12 +3,11 @@
 import importlib
 import json
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("sklearn")
 pytest.importorskip("lightning")
@@ -67,21 +66,3 @@ def test_cell_is_trained_once_and_written_to_both_files(
     assert f"{done[0]['nll']:.2f} ± " in (tmp_path / "tables.md").read_text()
     monkeypatch.setattr(tables, "result_of", lambda *_: pytest.fail("a cell that is done was run again"))
     tables.main()
-
-
-def test_shifted_images_are_moved_by_at_most_one_pixel_and_the_share_falls(
-    tables: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images = torch.rand(200, 5, 5, generator=torch.Generator().manual_seed(0))
-    padded = np.pad(images.numpy(), ((0, 0), (1, 1), (1, 1)))
-    rows = tables.ShiftedImages(images.flatten(1), 1.0)
-    x, _ = rows.batch(torch.arange(200))
-    places = set()
-    for image, row in zip(padded, x.view(-1, 5, 5).numpy(), strict=True):
-        places |= {(i, j) for i in range(3) for j in range(3) if np.array_equal(image[i : i + 5, j : j + 5], row)}
-    assert len(places) == 9
-    falling = tables.FallingShare(rows, until=0.5)
-    for epoch, share in ((0, 1.0), (2, 0.5), (4, 0.0), (7, 0.0)):
-        falling.on_train_epoch_start(SimpleNamespace(current_epoch=epoch, max_epochs=8), None)
-        assert rows.share == share
-    assert torch.equal(rows.batch(torch.arange(200))[0], images.flatten(1))

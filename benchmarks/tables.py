@@ -6,9 +6,9 @@
 
 A cell trains on one thread; minutes are processor time. NLL and ELBO are measured on all test images, with 5000
 importance samples from q (500 for an exemplar prior). When a cell ends, its numbers go to
-`benchmarks/results/tables.json` and to a page beside it. Finished cells are not run again. An interrupted cell
-continues from its last epoch, whose state is under `--runs`. To use more cores, run one process for each, with
-different `--only`. `--precision 32-true` is for processors without bf16 products, where bf16 is much slower.
+`benchmarks/results/tables.json` and to a page beside it, its pictures to `--runs`. Finished cells are not run again. An
+interrupted cell continues from its last epoch, whose state is under `--runs`. To use more cores, run one process for
+each, with different `--only`. `--precision 32-true` is for processors without bf16 products, where bf16 is much slower.
 
 DIR must have the files that are listed in `DATA`. Validation rows choose the epoch of the weights, and when to stop.
 Test rows choose nothing.
@@ -28,7 +28,7 @@ import torch
 
 from _results import RESULTS, write_results
 from _tables_page import page
-from priory import evaluate, fit, load_dataset
+from priory import draw, evaluate, fit, load_dataset
 from priory.rows import RowsLike
 from priory.training import History, TrainingSettings
 from priory.workbench.models.building import build_vae
@@ -168,6 +168,7 @@ def result_of(cell: Cell, folder: Path, runs: Path, precision: str) -> dict[str,
     began = time.process_time()
     num_samples = NUM_SAMPLES_OF_EXEMPLARS if cell.prior == "exemplar" else NUM_SAMPLES
     metrics = evaluate(vae, test, num_samples=num_samples, prior_share=0.0, batch_size=100)
+    draw(vae, test, out / "figures", history=history, image_shape=dataset.image_shape)
     return {
         **cell._asdict(),
         "nll": metrics["nll"].value,

@@ -1,10 +1,9 @@
-"""Make `docs/gallery.md` and its pictures: from runs, by the commands that the page shows.
+"""Write `docs/gallery.md` and its pictures from runs, with the commands that the page shows.
 
     python docs/gallery.py [--data-dir DIR] [--runs DIR]
 
-Finished runs under --runs are used as they are, so that the page can be written anew in seconds; delete a folder to
-train it again.
-With the benchmark data (--data-dir or PRIORY_DATA) MNIST is shown too.
+Finished runs under --runs are not run again; delete a folder to train it again. MNIST needs the benchmark data
+(--data-dir or PRIORY_DATA).
 """
 
 import argparse
@@ -32,15 +31,15 @@ SHOWN = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A run and the pictures of it.
+    """A section of the page: a run and its pictures.
 
     Attributes:
-        name: of its folder.
-        title: of its section.
-        text: what to see.
-        command: what a user types, without --out.
-        pictures: names of figures.
-        data: the file that it needs from the data folder; None for none.
+        name: name of the run folder.
+        title: heading of the section.
+        text: description of the pictures.
+        command: what a user types, without --out. In that of a script, RUNS and DIR are the folders of runs and data.
+        pictures: names of the figures.
+        data: the file that it needs from the data folder; None: no file.
     """
 
     name: str
@@ -55,40 +54,51 @@ ENTRIES = (
     Entry(
         "digits-map",
         "Digits: sixteen latent dimensions on a map",
-        "scikit-learn's digits. The map has seen no label; beneath it what lives at each node, and what the rows near "
-        "each node are.",
+        "scikit-learn's digits. The model has seen no labels. Below the map: what the model decodes at each node, the "
+        "classes of the rows near each node, and the magnification.",
         "priory fit digits --prior gtm-vamp --latent-dim 16 --grid 20x20",
         ("map", "nodes", "landscape", "magnification"),
     ),
     Entry(
         "mnist-map",
         "MNIST",
-        "70 000 images in 16 latent dimensions; 5000 of them are drawn.",
+        "70 000 images in 16 latent dimensions; the picture has 5000 of them.",
         "priory fit mnist.npz --binarize dynamic --prior gtm-vamp --latent-dim 16 --grid 20x20 --epochs 30 "
         "--batch-size 200 --set model.hidden=[300,300] --set training.validation_draws=1 --samples 16",
         ("map", "nodes"),
         "mnist.npz",
     ),
     Entry(
+        "dynamic_mnist-1-vamp-ours-0",
+        "MNIST: samples of a VampPrior with 40 latent dimensions",
+        "Gated networks of two layers of 300 units, 500 pseudo-inputs: the model of the "
+        "[papers' tables](../benchmarks/results/tables.md), with our training. Samples from the prior, test images "
+        "with their reconstructions, and the pseudo-inputs.",
+        "python benchmarks/tables.py --only dynamic_mnist 1 vamp ours 0 --data-dir DIR --runs RUNS "
+        "--out RUNS/tables.json",
+        ("samples", "reconstructions", "pseudo_inputs"),
+        "mnist.npz",
+    ),
+    Entry(
         "wine-map",
         "A table: the chemistry of wines",
-        "178 Italian wines, 13 measurements, by the classical GTM: where each wine lies, the columns that vary most "
-        "over the map, and which cultivar is where.",
+        "178 Italian wines with 13 measurements, by the classical GTM: the place of each wine, the columns that vary "
+        "most over the map, and the cultivar at each node.",
         "priory gtm fit wine.csv --labels cultivar --points-per-side 12",
         ("map", "nodes", "landscape"),
     ),
     Entry(
         "digits-compare",
         "All priors side by side",
-        "The same VAE with each prior in two latent dimensions: contours of the prior about the encoded test rows, the "
-        "maps of the priors that have one, and rate against distortion.",
+        "The same VAE with each prior in two latent dimensions: contours of the prior around the encoded test rows, "
+        "the maps of the priors that have one, and rate against distortion.",
         "priory compare digits --priors all --seeds 1",
         ("contours", "maps", "rate_distortion"),
     ),
     Entry(
         "digits-pairs",
         "Beyond two dimensions without a grid",
-        "Marginals of a VampPrior and of the codes of the test rows, pair by pair; how far the components are used.",
+        "Marginals of a VampPrior and of the codes of the test rows, pair by pair, and the usage of the components.",
         "priory fit digits --prior vamp --latent-dim 8 --components 100",
         ("pairwise", "components", "samples", "training"),
     ),
@@ -96,7 +106,7 @@ ENTRIES = (
 
 
 def main() -> None:
-    """Make what is missing, then the page."""
+    """Run what is missing, then write the page."""
     arguments = _arguments()
     arguments.runs.mkdir(parents=True, exist_ok=True)
     _write_wine(arguments.runs / "wine.csv")
@@ -116,8 +126,8 @@ def main() -> None:
 
 _INTRODUCTION = """# Gallery
 
-Every picture here is a figure of a run, made by the command above it; `python docs/gallery.py --data-dir DIR` trains
-the runs and writes this page."""
+Each picture is a figure of a run, made by the command above it. `python docs/gallery.py --data-dir DIR` trains the runs
+and writes this page."""
 
 
 def _arguments() -> argparse.Namespace:
@@ -128,7 +138,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _write_wine(path: Path) -> None:
-    """The table as a user would have it."""
+    """Write the wines as a table that a user could have."""
     bunch = load_wine(as_frame=True)
     with replacing(path) as temporary:
         bunch.frame.rename(columns={"target": "cultivar"}).to_csv(temporary, index=False)
@@ -138,15 +148,19 @@ def _make(entry: Entry, folder: Path, arguments: argparse.Namespace) -> None:
     """Run the command, unless its pictures are there."""
     if all((folder / "figures" / f"{name}.png").exists() for name in entry.pictures):
         return
-    words = shlex.split(entry.command)[1:]
+    program, *words = shlex.split(entry.command)
+    files = {"DIR": arguments.data_dir, "RUNS": arguments.runs, "RUNS/tables.json": arguments.runs / "tables.json"}
+    files["wine.csv"] = arguments.runs / "wine.csv"
     if entry.data is not None:
-        words[words.index(entry.data)] = str(Path(arguments.data_dir) / entry.data)
-    words = [str(arguments.runs / "wine.csv") if word == "wine.csv" else word for word in words]
-    subprocess.run([sys.executable, "-m", "priory", *words, "--out", str(folder)], check=True)
+        files[entry.data] = Path(arguments.data_dir) / entry.data
+    words = [str(files.get(word, word)) for word in words]
+    if program == "priory":
+        words = ["-m", "priory", *words, "--out", str(folder)]
+    subprocess.run([sys.executable, *words], check=True)
 
 
 def _section(entry: Entry, folder: Path) -> str:
-    """The command, the numbers, the pictures."""
+    """Return the section: the description, the numbers, the command, the pictures."""
     lines = [f"## {entry.title}", entry.text + _numbers(folder), f"    {entry.command}"]
     for name in entry.pictures:
         target = IMAGES / f"{entry.name}-{name}.png"
@@ -156,17 +170,17 @@ def _section(entry: Entry, folder: Path) -> str:
 
 
 def _numbers(folder: Path) -> str:
-    """What `metrics.json` says, if the folder is one run's."""
+    """Return the numbers of `metrics.json`; empty if the folder has none."""
     file = folder / "metrics.json"
     if not file.is_file():
         return ""
     metrics = read_json(file)
-    said = [text.format(metrics[name]["value"]) for name, text in SHOWN.items() if name in metrics]
-    return f" {', '.join(said)} on rows that it has not seen." if said else ""
+    numbers = [text.format(metrics[name]["value"]) for name, text in SHOWN.items() if name in metrics]
+    return f" On test rows: {', '.join(numbers)}." if numbers else ""
 
 
 def _shrink(source: Path, target: Path) -> None:
-    """A copy in 128 colors that is no larger than a page needs."""
+    """Write a copy in 128 colors, not larger than the page needs."""
     picture = Image.open(source).convert("RGB")
     picture.thumbnail((MOST_PIXELS, MOST_PIXELS), Image.Resampling.LANCZOS)
     with replacing(target) as temporary:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 class Selection:
     """The best validation bound so far and the epochs since then, counted from the end of the warm-up.
 
-    During the warm-up the KL term has a lower weight. Its first epochs, whose KL costs almost nothing, would win.
+    Epochs of the warm-up do not count, because they maximize another bound, with a lower weight of the KL term.
 
     >>> selection = Selection(patience=2)
     >>> [selection.update(e, bound, warm=e > 0) for e, bound in enumerate([-1.0, -9.0, -8.0, -8.5, -8.0])]

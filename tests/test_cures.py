@@ -247,5 +247,5 @@ def test_an_error_about_an_unknown_number_of_columns_suggests_from_data():
     "values", [(torch.tensor(0.0), 1.0), (torch.zeros(3), torch.ones(2)), (0.0, 0.0), (np.nan, 1.0)]
 )
 def test_wrong_columns_of_a_decoder_are_refused(values):
-    with pytest.raises(ValueError, match="loc and scale must be"):
+    with pytest.raises(ValueError, match="loc, scale: expected"):
         GaussianDecoder(nn.Linear(2, 3), *values)

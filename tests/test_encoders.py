@@ -96,12 +96,12 @@ def test_latent_dim_is_known_if_the_networks_width_is():
 
 @pytest.mark.parametrize("log_variance_range", [(2.0, -6.0), (1.0, 1.0), (float("-inf"), 2.0), (float("nan"), 2.0)])
 def test_invalid_ranges_are_refused(log_variance_range):
-    with pytest.raises(ValueError, match="log_variance_range must be two finite numbers, low < high"):
+    with pytest.raises(ValueError, match="log_variance_range: expected two finite numbers, low < high"):
         NormalEncoder(nn.Linear(2, 2), log_variance_range=log_variance_range)
 
 
 def test_an_odd_number_of_outputs_is_refused():
-    with pytest.raises(ValueError, match=r"2 \* latent_dim numbers per row .* but it gives 3"):
+    with pytest.raises(ValueError, match=r"2 \* latent_dim outputs per row .* got 3"):
         NormalEncoder(nn.Linear(2, 3))
-    with pytest.raises(ValueError, match="but it gives 3"):
+    with pytest.raises(ValueError, match="got 3"):
         NormalEncoder(Constant([0.0, 0.0, 0.0]))(torch.zeros(5))

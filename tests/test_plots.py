@@ -128,9 +128,9 @@ def test_contours_use_given_axes_and_leave_the_generator_unchanged():
             LogProbOnly(Normal(torch.zeros(2), 1.0)),
             torch.randn(5, 2),
             {},
-            "prior: log_prob must give one number per row",
+            "prior: expected a log_prob of one number per row",
         ),
-        (LogProbOnly(standard_normal(), torch.nan), torch.randn(5, 2), {}, "prior: log_prob must .* NaN"),
+        (LogProbOnly(standard_normal(), torch.nan), torch.randn(5, 2), {}, "prior: expected a log_prob .* NaN"),
         (
             standard_normal(),
             torch.zeros(5, 2),

@@ -136,6 +136,6 @@ def check_num_levels(num_levels: int) -> None:
     """Raise ValueError unless there are at least two levels."""
     if num_levels < 2:
         raise ValueError(
-            f"num_levels must be at least 2, but it is {num_levels}; "
+            f"num_levels: expected at least 2, got {num_levels}; "
             "give the number of values that a datum can have: 256 for pixels in 0..255, 17 for digits in 0..16"
         )

@@ -71,7 +71,7 @@ class NormalEncoder(nn.Module):
             low, high = log_variance_range
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ValueError(
-                    f"log_variance_range must be two finite numbers, low < high, but it is {log_variance_range}; "
+                    f"log_variance_range: expected two finite numbers, low < high, got {log_variance_range}; "
                     "give for example (-14.0, 6.0), or None for no clipping"
                 )
         width = output_width(network)
@@ -119,6 +119,6 @@ def with_noise(encoder: Any, features: Tensor) -> Tensor:
 def _check_even(width: int) -> None:
     if width < 2 or width % 2:
         raise ValueError(
-            "network must give 2 * latent_dim numbers per row (means, then log-variances), "
-            f"but it gives {width}; build it with out_features = 2 * latent_dim"
+            "network: expected 2 * latent_dim outputs per row (means, then log-variances), "
+            f"got {width}; build it with out_features = 2 * latent_dim"
         )

@@ -188,7 +188,7 @@ class ConvolutionalDecoderNetwork(nn.Module):
         self.image_shape = _checked_image_shape(image_shape)
         _check_widths(in_features=in_features, outputs_per_pixel=outputs_per_pixel, channels=channels)
         if not channels:
-            raise ValueError("channels must name at least one width, but it is empty; give for example (64, 32)")
+            raise ValueError("channels: expected at least one width, got none; give for example (64, 32)")
         self.in_features, self.outputs_per_pixel = in_features, outputs_per_pixel
         self.out_features = math.prod(self.image_shape) * outputs_per_pixel
         *self._sizes, self._first_size = _image_sizes(self.image_shape, len(channels))
@@ -283,8 +283,8 @@ def _checked_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
     channels, height, width = (1, *shape) if len(shape) == 2 else shape if len(shape) == 3 else (0, 0, 0)
     if channels < 1 or min(height, width) < 4:
         raise ValueError(
-            "image_shape must be (height, width) or (channels, height, width) with at least 4 pixels a side, "
-            f"but it is {shape}; use mlp for smaller images"
+            "image_shape: expected (height, width) or (channels, height, width) with at least 4 pixels a side, "
+            f"got {shape}; use mlp for smaller images"
         )
     return channels, height, width
 
@@ -292,12 +292,12 @@ def _checked_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
 def _check_widths(**widths: int | Sequence[int]) -> None:
     for name, value in widths.items():
         if any(width < 1 for width in ([value] if isinstance(value, int) else value)):
-            raise ValueError(f"{name} must be at least one, but it is {value}; give a number of units")
+            raise ValueError(f"{name}: expected at least one, got {value}; give a number of units")
 
 
 def _check_row(x: Tensor, width: int, meaning: str) -> None:
     if x.ndim == 0 or x.shape[-1] != width:
         raise ValueError(
-            f"rows must have {width} numbers ({meaning}), but the input has shape {tuple(x.shape)}; "
+            f"x: expected rows of {width} numbers ({meaning}), got shape {tuple(x.shape)}; "
             "flatten each datum into the last axis"
         )

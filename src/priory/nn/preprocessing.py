@@ -80,7 +80,7 @@ class Rescale(Preprocessing):
         super().__init__()
         if not -float("inf") < low < high < float("inf"):
             raise ValueError(
-                f"low and high must be finite with low < high, but they are {low} and {high}; "
+                f"low, high: expected finite numbers with low < high, got {low} and {high}; "
                 "give the smallest and the largest value that the data can have"
             )
         self.register_buffer("low", torch.tensor(float(low)))
@@ -169,7 +169,7 @@ class LogNormalize(Preprocessing):
         super().__init__()
         if not 0 < target < float("inf"):
             raise ValueError(
-                f"target must be a positive, finite number of counts, but it is {target}; "
+                f"target: expected a positive, finite number of counts, got {target}; "
                 "give a typical row total, or build with LogNormalize.from_data(x)"
             )
         self.register_buffer("target", torch.tensor(float(target)))
@@ -188,8 +188,8 @@ class LogNormalize(Preprocessing):
         totals = x.double().sum(-1)
         if (x < 0).any() or not (totals > 0).any():
             raise ValueError(
-                f"x must hold counts (0 or more, not all 0), but its smallest value is {x.min().item():g} "
-                f"and its largest {x.max().item():g}; give raw counts, neither logarithms nor centered values"
+                f"x: expected counts (0 or more, not all 0), got values from {x.min().item():g} to "
+                f"{x.max().item():g}; give raw counts, neither logarithms nor centered values"
             )
         return cls(totals[totals > 0].quantile(0.5).item())
 
@@ -207,12 +207,12 @@ def check_loc_and_scale(loc: Tensor, scale: Tensor) -> None:
     require_tensor("scale", scale)
     if loc.ndim != 1 or loc.shape != scale.shape:
         raise ValueError(
-            "loc and scale must be two vectors with one number per column, but their shapes are "
+            "loc, scale: expected two vectors with one number per column, got shapes "
             f"{tuple(loc.shape)} and {tuple(scale.shape)}; take both from the training rows by Standardize.from_data"
         )
     if not (loc.isfinite().all() and scale.isfinite().all() and (scale > 0).all()):
         raise ValueError(
-            f"loc and scale must be finite and scale positive, but the smallest scale is {scale.min().item():g}; "
+            f"loc, scale: expected finite numbers and a positive scale, got a scale of {scale.min().item():g}; "
             "set the scale of constant columns to 1, as Standardize.from_data does"
         )
 
@@ -220,8 +220,8 @@ def check_loc_and_scale(loc: Tensor, scale: Tensor) -> None:
 def _check_table(x: Tensor) -> None:
     require_tensor("x", x)
     if x.ndim != 2 or x.numel() == 0:
-        raise ValueError(f"x must be a table (rows, columns) with at least one row, but its shape is {tuple(x.shape)}")
+        raise ValueError(f"x: expected a table (rows, columns) with at least one row, got shape {tuple(x.shape)}")
     if not x.isfinite().all():
         raise ValueError(
-            f"x must be finite, but {int((~x.isfinite()).sum())} of its values are not; remove or impute missing values"
+            f"x: expected finite numbers, got {int((~x.isfinite()).sum())} NaN or infinite; remove or impute these"
         )

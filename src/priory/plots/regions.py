@@ -70,7 +70,7 @@ def _log_density(
     values = torch.cat([prior.log_prob(chunk) for chunk in chunks])
     if values.shape != (len(mesh),) or values.isnan().any():
         raise ValueError(
-            f"prior: log_prob must give one number per row; for {len(mesh)} rows it gave shape {tuple(values.shape)} "
+            f"prior: expected a log_prob of one number per row, got shape {tuple(values.shape)} for {len(mesh)} rows, "
             f"with {int(values.isnan().sum())} NaN"
         )
     log_density[missing] = to_numpy(values)

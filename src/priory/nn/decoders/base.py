@@ -124,8 +124,8 @@ def softly_bounded(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 def _check_width(width: int, num_outputs: int) -> None:
     if width == 0 or width % num_outputs:
         raise ValueError(
-            f"network must give {num_outputs} numbers per data dimension, so a multiple of {num_outputs} per row, "
-            f"but it gives {width}; build it with out_features = columns * outputs_per_dimension(...)"
+            f"network: expected {num_outputs} outputs per data dimension, so a multiple of {num_outputs} per row, "
+            f"got {width}; build it with out_features = columns * outputs_per_dimension(...)"
         )
 
 
@@ -134,7 +134,7 @@ def check_columns(network: nn.Module, num_outputs: int, num_columns: int, argume
     width = output_width(network)
     if width is not None and width != num_columns * num_outputs:
         raise ValueError(
-            f"{argument} must match the network, but {num_columns} columns with {num_outputs} outputs each are "
-            f"{num_columns * num_outputs} numbers and the network gives {width}; "
+            f"{argument}: expected as many columns as the network has outputs for, got {num_columns} columns with "
+            f"{num_outputs} outputs each, so {num_columns * num_outputs} numbers, and a network with {width} outputs; "
             "build it with out_features = columns * outputs_per_dimension(...)"
         )

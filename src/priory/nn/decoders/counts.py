@@ -49,19 +49,19 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
         require_tensor("library_sizes", library_sizes)
         if library_sizes.ndim != 1 or len(library_sizes) == 0:
             raise ValueError(
-                f"library_sizes must be a vector with at least one row total, but its shape is "
+                "library_sizes: expected a vector with at least one row total, got shape "
                 f"{tuple(library_sizes.shape)}; give x_train.sum(-1)"
             )
         if not (library_sizes.isfinite().all() and (library_sizes >= 0).all()):
             raise ValueError(
-                "library_sizes must be finite and 0 or more, but they range from "
+                "library_sizes: expected finite numbers of 0 or more, got numbers from "
                 f"{library_sizes.min().item():g} to {library_sizes.max().item():g}; give the row totals of raw counts"
             )
         if num_columns is None:
             num_columns = output_width(network)
         if num_columns is None:
             raise ValueError(
-                "num_columns must be given, because the network has no attribute out_features; "
+                "num_columns: expected a number, because the network has no attribute out_features, got None; "
                 "give the number of data columns"
             )
         check_columns(network, 1, num_columns, "num_columns")
@@ -121,6 +121,6 @@ def _check_broadcast(library_size: Tensor, batch_shape: torch.Size) -> None:
         fits = False
     if not fits:
         raise ValueError(
-            f"library_size must broadcast to the batch shape of z, {tuple(batch_shape)}, but its shape is "
+            f"library_size: expected a shape that broadcasts to the batch shape of z, {tuple(batch_shape)}, got "
             f"{tuple(library_size.shape)}; give one total per row"
         )

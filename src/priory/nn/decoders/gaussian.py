@@ -60,7 +60,7 @@ class GaussianDecoder(LikelihoodDecoder):
         check_loc_and_scale(loc, scale)
         if not 0 < min_scale < 1:
             raise ValueError(
-                f"min_scale must lie between 0 and 1, in standard deviations of a column, but it is {min_scale}; "
+                f"min_scale: expected a number between 0 and 1, in standard deviations of a column, got {min_scale}; "
                 "give for example 1e-3"
             )
         check_columns(network, self.num_outputs, len(loc), "loc and scale")
@@ -88,7 +88,7 @@ class GaussianDecoder(LikelihoodDecoder):
     @classmethod
     def outputs_per_dimension(cls, learn_scale: str = "per-column", **options: Any) -> int:
         if learn_scale not in ("per-column", "per-datum"):
-            raise ValueError(f"learn_scale must be 'per-column' or 'per-datum', but it is {learn_scale!r}")
+            raise ValueError(f"learn_scale: expected 'per-column' or 'per-datum', got {learn_scale!r}")
         return 1 if learn_scale == "per-column" else 2
 
     @classmethod

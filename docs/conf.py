@@ -31,6 +31,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "priory"
 html_show_sourcelink = False
 html_copy_source = False
+html_context = {"default_mode": "auto"}  # without it, the first page logs an error in the browser's console
 html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,

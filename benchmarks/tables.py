@@ -61,8 +61,8 @@ PUBLISHED: dict[str, Any] = {
     "validation_draws": 1,
 }
 PUBLISHED_WARMUP_EPOCHS = 100
+OUR_STEPS = 30_000  # 150 epochs of MNIST, 327 of OMNIGLOT
 OURS: dict[str, Any] = {
-    "epochs": 150,
     "batch_size": 250,
     "learning_rate": 2e-3,
     "schedule": "one-cycle",
@@ -148,7 +148,8 @@ def rows_of(data: str, folder: Path) -> tuple[Any, RowsLike, RowsLike]:
 def settings_of(cell: Cell, num_rows: int, precision: str) -> TrainingSettings:
     """Return the training settings of a cell; `precision` is that of our training."""
     if cell.training == "ours":
-        return TrainingSettings(**OURS | {"precision": precision})
+        epochs = -(-OUR_STEPS // -(-num_rows // OURS["batch_size"]))
+        return TrainingSettings(**OURS | {"epochs": epochs, "precision": precision})
     steps_per_epoch = -(-num_rows // PUBLISHED["batch_size"])
     return TrainingSettings(
         **PUBLISHED, epochs=PUBLISHED_EPOCHS[cell.prior], warmup=PUBLISHED_WARMUP_EPOCHS * steps_per_epoch

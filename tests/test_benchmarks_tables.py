@@ -51,7 +51,8 @@ def test_cell_is_trained_once_and_written_to_both_files(
     np.savez(tmp_path / "binarized_mnist.npz", **splits, width=64, shape=np.array([8, 8]))
     small = {"hidden": (8, 8), "latent_dim": 2, "components": 5}
     monkeypatch.setattr(tables, "MODEL", tables.MODEL | small)
-    monkeypatch.setattr(tables, "OURS", tables.OURS | {"epochs": 2, "batch_size": 10})
+    monkeypatch.setattr(tables, "OURS", tables.OURS | {"batch_size": 10})
+    monkeypatch.setattr(tables, "OUR_STEPS", 6)
     monkeypatch.setattr(tables, "NUM_SAMPLES", 32)
     line = ["tables.py", "--data-dir", str(tmp_path), "--only", "static_mnist", "1", "vamp", "ours", "0"]
     line += ["--precision", "32-true", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "tables.json")]

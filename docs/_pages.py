@@ -55,7 +55,9 @@ TOP_LINKS = {
 
 
 def site_links(app: Any, name: str, content: list[str]) -> None:
-    """Sphinx's event `source-read`."""
+    """Sphinx's event `source-read`: links lead to pages of the site; "1.5 ± 0.2" in a table stays on one line."""
+    cells = re.compile(r"^\|.*", re.MULTILINE)
+    content[0] = cells.sub(lambda line: line[0].replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"), content[0])
     content[0] = _replaced(SITE_LINKS, content[0])
 
 
@@ -152,10 +154,10 @@ def _table(prefix: str, kind: Any) -> str:
 
 def _fields(prefix: str, fields: dict[str, Any]) -> str:
     rows = [
-        f"| `{prefix}.{name}` | `{_type(field.annotation)}` | `{_default(field)}` | {_cell(field.description or '')} |"
+        f"| `{prefix}.{name}`<br>`{_type(field.annotation)}` | `{_default(field)}` | {_cell(field.description or '')} |"
         for name, field in fields.items()
     ]
-    return "\n".join(["| setting | type | default | description |", "|---|---|---|---|", *rows])
+    return "\n".join(["| setting and type | default | description |", "|---|---|---|", *rows])
 
 
 def _type(annotation: Any) -> str:
@@ -190,7 +192,8 @@ def benchmarks() -> str:
     for path in sorted(RESULTS.glob("*.md")):
         numbers = RESULTS / f"{path.stem}.json"
         files = f"`{numbers.name}`" if numbers.exists() else ""
-        rows.append(f"| [{_title(path)}]({path.name}) | `benchmarks/{path.stem}.py` | {files} |")
+        script = f"`benchmarks/{path.stem}.py`" if (ROOT / "benchmarks" / f"{path.stem}.py").exists() else ""
+        rows.append(f"| [{_title(path)}]({path.name}) | {script} | {files} |")
     only_numbers = sorted(path.stem for path in RESULTS.glob("*.json") if not (RESULTS / f"{path.stem}.md").exists())
     toctree = "\n".join(["/benchmarks", *(path.stem for path in sorted(RESULTS.glob("*.md")))])
     parts = [

@@ -55,8 +55,8 @@ ENTRIES = (
     Entry(
         "digits-map",
         "Digits: sixteen latent dimensions on a map",
-        "scikit-learn's digits. The map has seen no label; beneath it what lives at each node, and what the rows near "
-        "each node are.",
+        "scikit-learn's digits. The model has seen no label. The pictures show the rows on the map, the decoded nodes, "
+        "the classes of the rows near each node, and the magnification.",
         "priory fit digits --prior gtm-vamp --latent-dim 16 --grid 20x20",
         ("map", "nodes", "landscape", "magnification"),
     ),

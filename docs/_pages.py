@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from math import hypot
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -161,11 +162,17 @@ def _fields(prefix: str, fields: dict[str, Any]) -> str:
 
 
 def _type(annotation: Any) -> str:
-    text = getattr(annotation, "__name__", None) if isinstance(annotation, type) else None
-    text = str(annotation) if text is None or "[" in str(annotation) else text
-    text = re.sub(r"typing\.Annotated\[(\w+), FieldInfo\([^\]]*?\)\]", r"\1", text)
-    text = re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Za-z])", "", text)
-    return text.replace("|", r"\|").replace("NoneType", "None")
+    """The type as a user writes values of it: `int | None`, `'adam' | 'adamw'`, without pydantic's constraints."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0])
+    if origin is Literal:
+        return r" \| ".join(map(repr, arguments))
+    if origin in (Union, UnionType):
+        return r" \| ".join(map(_type, arguments))
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(map(_type, arguments))}]"
+    return {NoneType: "None", Ellipsis: "..."}.get(annotation) or annotation.__name__
 
 
 def _default(field: Any) -> str:

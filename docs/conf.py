@@ -29,6 +29,7 @@ mathjax3_config = {"options": {"enableMenu": False}}  # the menu would load furt
 
 html_theme = "pydata_sphinx_theme"
 html_title = "priory"
+html_sidebars = {"gallery": [], "index": []}  # they have no pages below them
 html_show_sourcelink = False
 html_copy_source = False
 html_context = {"default_mode": "auto"}  # without it, the first page logs an error in the browser's console

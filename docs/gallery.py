@@ -54,8 +54,8 @@ ENTRIES = (
     Entry(
         "digits-map",
         "Digits: sixteen latent dimensions on a map",
-        "scikit-learn's digits. The model has seen no labels. Below the map: what the model decodes at each node, the "
-        "classes of the rows near each node, and the magnification.",
+        "scikit-learn's digits. The model has seen no label. The pictures show the rows on the map, the decoded nodes, "
+        "the classes of the rows near each node, and the magnification.",
         "priory fit digits --prior gtm-vamp --latent-dim 16 --grid 20x20",
         ("map", "nodes", "landscape", "magnification"),
     ),

@@ -68,17 +68,17 @@ def table(chosen: list[Line]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in text)
 
 
-def on_grid(line: Line) -> bool:
-    """Return whether a line is the map of a prior with a grid: not latents, and not a map that is fitted afterwards."""
-    return line.map in VARIANTS and "prior=gtm" in VARIANTS[line.map].settings and not line.place.startswith("latents")
+def drawn(line: Line) -> bool:
+    """Return whether a line is the map that priory draws for a prior with a grid."""
+    return line.map in VARIANTS and "prior=gtm" in VARIANTS[line.map].settings and line.place == "place"
 
 
 def digits_verdicts(all_lines: list[Line]) -> Iterator[str]:
-    """Compare each map of a prior with the targets."""
-    for line in filter(on_grid, all_lines):
+    """Compare the map of each prior with the targets."""
+    for line in filter(drawn, all_lines):
         accuracy, trust = line.mean(ACCURACY), line.mean(TRUST)
         met = [f"{t.name} {'met' if accuracy >= t.accuracy and trust >= t.trust else 'missed'}" for t in DIGITS]
-        yield f"- {line.map}, {line.place}: {accuracy:.3f} and {trust:.4f}: {', '.join(met)}; {_nats(line, all_lines)}"
+        yield f"- {line.map}: {accuracy:.3f} and {trust:.4f}: {', '.join(met)}; {_nats(line, all_lines)}"
 
 
 def _nats(line: Line, all_lines: list[Line]) -> str:
@@ -91,14 +91,14 @@ def _nats(line: Line, all_lines: list[Line]) -> str:
 
 
 def mnist_verdicts(all_lines: list[Line], gray: list[Line]) -> Iterator[str]:
-    """Compare each map of a prior with the classical GTM of the gray values, and the VAE with two latent dimensions."""
+    """Compare the map of each prior with the classical GTM of the gray values, and the VAE with L = 2."""
     rivals = [line for line in gray if line.map == "GTM"] + [line for line in all_lines if line.map == "vae-2"]
-    for line in filter(on_grid, all_lines):
-        said = []
+    for line in filter(drawn, all_lines):
+        compared = []
         for rival in rivals:
             better = [line.mean(name) > rival.mean(name) for name in (ACCURACY, TRUST)]
-            said.append(f"better than {rival.map} ({rival.place}) on {('neither', 'one', 'both')[sum(better)]}")
-        yield f"- {line.map}, {line.place}: {'; '.join(said)}"
+            compared.append(f"better than {rival.map} ({rival.place}) on {('neither', 'one', 'both')[sum(better)]}")
+        yield f"- {line.map}: {'; '.join(compared)}"
 
 
 def verdicts(data: str, of_data: dict[str, list[Line]]) -> Iterator[str]:

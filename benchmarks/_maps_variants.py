@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 GRID = "model.points_per_side=20"
 VAMP, GTM = (f"model.prior={prior} model.latent_dim=16 {GRID}" for prior in ("gtm-vamp", "gtm"))
-AS_IT_CAME = "model.grid_start=mean model.grid_network=mlp"  # the model of the book: no start, no guide, no noise
+AS_PUBLISHED = "model.grid_start=mean model.grid_network=mlp"  # the model of the book: no start, no guide, no noise
 
 
 class Variant(NamedTuple):
@@ -29,8 +29,8 @@ VARIANTS = {
         "model.prior=gtm-vamp model.latent_dim=16 model.points_per_side=30", "vamp-16, 900"
     ),
     "gtm-16": Variant(GTM),
-    "gtm-vamp-16, as it came": Variant(f"{VAMP} {AS_IT_CAME}"),
-    "gtm-16, as it came": Variant(f"{GTM} {AS_IT_CAME}"),
+    "gtm-vamp-16, as published": Variant(f"{VAMP} {AS_PUBLISHED}"),
+    "gtm-16, as published": Variant(f"{GTM} {AS_PUBLISHED}"),
     "gtm-vamp-16, start alone": Variant(f"{VAMP} training.guidance=0 model.input_noise=0"),
     "gtm-vamp-16, no guide": Variant(f"{VAMP} training.guidance=0"),
     "gtm-vamp-16, no noise": Variant(f"{VAMP} model.input_noise=0"),

@@ -132,10 +132,13 @@ def test_tables_average_over_seeds_and_state_which_targets_were_met() -> None:
     report = _module("_maps_report")
     settings = {"settings": "model.prior=gtm-vamp"}
     rows = [_row("vamp-16", "latents", seed, nll=94.0, **settings) for seed in (0, 1)]
-    rows += [_row("gtm-vamp-16", "mean", 0, nll=94.2, **settings), _row("gtm-vamp-16", "mean", 1, nll=94.6, **settings)]
-    rows[2]["places"]["mean"] = QUALITY | {"10-NN accuracy": 0.88}
+    rows += [
+        _row("gtm-vamp-16", "place", 0, nll=94.2, **settings),
+        _row("gtm-vamp-16", "place", 1, nll=94.6, **settings),
+    ]
+    rows[2]["places"]["place"] = QUALITY | {"10-NN accuracy": 0.88}
     text = report.report(rows)
-    assert "| gtm-vamp-16 | mean | 0.890 ± 0.014 | 0.9500 ± 0.0000 | 0.900 ± 0.000 | 94.40 ± 0.28 | 2 | 2 |" in text
+    assert "| gtm-vamp-16 | place | 0.890 ± 0.014 | 0.9500 ± 0.0000 | 0.900 ± 0.000 | 94.40 ± 0.28 | 2 | 2 |" in text
     assert "0.890 and 0.9500: required met, stretch missed; NLL +0.40 nats from vamp-16: met" in text
     rows[3]["nll"] = 95.6
     assert "NLL +0.90 nats from vamp-16: missed" in report.report(rows)
@@ -146,10 +149,10 @@ def test_mnist_is_compared_with_the_classical_gtm_and_the_vae_with_two_dimension
     rows = [_row("GTM", "map", data="MNIST", remark="fitted", **{"10-NN accuracy": 0.7, "trustworthiness": 0.96})]
     rows += [
         _row(name, place, data="MNIST, binary", nll=80.0, settings="", **{"10-NN accuracy": accuracy})
-        for name, place, accuracy in (("vae-2", "latents", 0.8), ("gtm-16", "mean", 0.85))
+        for name, place, accuracy in (("vae-2", "latents", 0.8), ("gtm-16", "place", 0.85))
     ]
-    rows[2]["places"]["mean"]["trustworthiness"] = 0.955
-    expected = "- gtm-16, mean: better than GTM (map) on one; better than vae-2 (latents) on both"
+    rows[2]["places"]["place"]["trustworthiness"] = 0.955
+    expected = "- gtm-16: better than GTM (map) on one; better than vae-2 (latents) on both"
     assert expected in report.report(rows)
 
 

@@ -650,7 +650,10 @@ def test_an_invalid_number_of_epochs_is_refused_with_the_reason(command, refused
     assert "was begun with 2; --resume needs at least as many" in fewer
     more = refused("fit", "--resume", "--epochs", 9, "--out", tmp_path / "run")
     assert "training.warmup=0.1" in more
-    assert "if the schedule is constant and the warm-up is a number of steps (--warmup 1000)" in more
+    assert (
+        "if the schedule is constant, the warm-up is a number of steps (--warmup 1000) and no images are shifted"
+        in more
+    )
     (tmp_path / "run" / "state.safetensors").unlink()
     del files[tmp_path / "run" / "state.safetensors"]
     assert "has no state.safetensors to resume from" in refused(

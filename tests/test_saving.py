@@ -185,10 +185,15 @@ def numbers(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def same_numbers(one: nn.Module, two: nn.Module) -> bool:
-    """Return whether two models have the same numbers to the bit; also check dtypes and `requires_grad`."""
+    """Return whether two models have the same numbers to the bit; also check dtypes, `requires_grad` and strides.
+
+    The memory format of convolutions (strides) decides the last bits of their results, and their speed.
+    """
     assert numbers(one).keys() == numbers(two).keys()
     pairs = list(zip(numbers(one).values(), numbers(two).values(), strict=True))
-    assert all(a.dtype == b.dtype and a.requires_grad == b.requires_grad for a, b in pairs)
+    for name in ("dtype", "requires_grad"):
+        assert all(getattr(a, name) == getattr(b, name) for a, b in pairs)
+    assert all(a.stride() == b.stride() for a, b in pairs)
     return all(torch.equal(a, b) for a, b in pairs)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from priory._support.messages import first_few
@@ -21,7 +22,7 @@ def numbers_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def put_numbers(model: nn.Module, tensors: Mapping[str, Tensor], shared: Mapping[str, str]) -> None:
-    """Load numbers into a model, on its device and in its dtypes.
+    """Load numbers into a model, on its device, in its memory format and in the dtypes of the numbers.
 
     Raises:
         ValueError: they belong to another model.
@@ -43,4 +44,4 @@ def put_numbers(model: nn.Module, tensors: Mapping[str, Tensor], shared: Mapping
         described = "; ".join(f"{words} {first_few(sorted(names))}" for words, names in differences.items() if names)
         raise ValueError(f"expected the numbers of this model, got others ({described})")
     for name in fits:
-        numbers[name].data = stored[name].to(numbers[name].device, copy=True)
+        numbers[name].data = torch.empty_like(numbers[name], dtype=stored[name].dtype).copy_(stored[name])

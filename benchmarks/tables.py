@@ -49,7 +49,7 @@ MODEL: dict[str, Any] = {
     "log_variance_range": (-6.0, 2.0),
     "components": 500,
     "points_per_side": 22,  # 484 nodes
-    "exemplars": 2000,  # of each training step; the evaluation uses all training rows
+    "exemplars": 2000,  # a training step uses so many; the evaluation uses all training rows
     "grid_start": "mean",  # the published prior: no start, no guide, no noise
     "grid_network": "mlp",
 }
@@ -211,7 +211,8 @@ def main() -> None:
             continue
         print(cell, flush=True)
         result = result_of(cell, Path(arguments.data_dir), arguments.runs, arguments.precision)
-        done = json.loads(arguments.out.read_text()) if arguments.out.exists() else []  # of other processes, too
+        # Read the file again: other processes may have added cells in the meantime.
+        done = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
         done.append(result)
         write_results(arguments.out, done, page(done, cells()))
         print(f"{cell}: NLL {result['nll']:.2f}, {result['minutes']:.0f} minutes", flush=True)

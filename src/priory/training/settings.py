@@ -99,8 +99,8 @@ class TrainingSettings(NumbersAreNotTruthValues):
         0.0,
         ge=0,
         le=1,
-        description="share of the training images that are moved by at most one pixel, at the start; it falls linearly "
-        "to 0 at the last epoch",
+        description="share of the training images that are moved by at most one pixel, in the first epoch; it falls "
+        "linearly, and would be 0 after the last epoch",
     )
     patience: int | None = Field(
         50, ge=1, le=MOST, description="epochs without a better validation before training stops; none: never"

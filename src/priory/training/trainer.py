@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
 SIGTERM_EXIT = 143  # 128 + 15, as a shell reports a process that SIGTERM ended
-SLOW_BF16 = 3.0  # bf16 products are called slow if they take so many times as long as those in float32
+SLOW_BF16 = 3.0  # warn if bf16 products take more than this many times as long as float32 products
 
 
 def check_devices(settings: TrainingSettings) -> int:

@@ -145,10 +145,10 @@ def rows_of(data: str, folder: Path) -> tuple[Any, RowsLike, RowsLike]:
     return dataset, valid, test
 
 
-def settings_of(cell: Cell, num_rows: int, precision: str) -> TrainingSettings:
-    """Return the training settings of a cell; `precision` is that of our training."""
+def settings_of(cell: Cell, num_rows: int, precision: str, steps: int) -> TrainingSettings:
+    """Return the training settings of a cell; `precision` and `steps` are those of our training."""
     if cell.training == "ours":
-        epochs = -(-OUR_STEPS // -(-num_rows // OURS["batch_size"]))
+        epochs = -(-steps // -(-num_rows // OURS["batch_size"]))
         return TrainingSettings(**OURS | {"epochs": epochs, "precision": precision})
     steps_per_epoch = -(-num_rows // PUBLISHED["batch_size"])
     return TrainingSettings(
@@ -156,18 +156,26 @@ def settings_of(cell: Cell, num_rows: int, precision: str) -> TrainingSettings:
     )
 
 
-def result_of(cell: Cell, folder: Path, runs: Path, precision: str) -> dict[str, Any]:
-    """Train and measure a cell; `precision` is that of our training."""
+def result_of(cell: Cell, folder: Path, out: Path, precision: str, steps: int, num_samples: int) -> dict[str, Any]:
+    """Train and measure a cell.
+
+    Args:
+        cell: the cell.
+        folder: the folder of the data sets.
+        out: the folder for the state of the training and for pictures.
+        precision: of our training.
+        steps: of our training.
+        num_samples: importance samples of each test row.
+    """
     dataset, valid, test = rows_of(cell.data, folder)
     train = dataset.rows("train")
     model = ModelSettings.of_prior(cell.prior, levels=cell.levels, **MODEL)
-    training = settings_of(cell, len(train), precision)
+    training = settings_of(cell, len(train), precision, steps)
     torch.manual_seed(cell.seed)
     vae = build_vae(model, facts_of(train, dataset.image_shape, cell.seed))
-    out, clock = runs / str(cell), ProcessorTime()
+    clock = ProcessorTime()
     history = fit(vae, train, valid, settings=training, seed=cell.seed, out=out, resume=out.exists(), callbacks=clock)
     began = time.process_time()
-    num_samples = NUM_SAMPLES_OF_EXEMPLARS if cell.prior == "exemplar" else NUM_SAMPLES
     metrics = evaluate(vae, test, num_samples=num_samples, prior_share=0.0, batch_size=100)
     draw(vae, test, out / "figures", history=history, image_shape=dataset.image_shape)
     return {
@@ -210,7 +218,9 @@ def main() -> None:
         if not {str(each) for each in arguments.only} <= {str(each) for each in key}:
             continue
         print(cell, flush=True)
-        result = result_of(cell, Path(arguments.data_dir), arguments.runs, arguments.precision)
+        num_samples = NUM_SAMPLES_OF_EXEMPLARS if cell.prior == "exemplar" else NUM_SAMPLES
+        out = arguments.runs / str(cell)
+        result = result_of(cell, Path(arguments.data_dir), out, arguments.precision, OUR_STEPS, num_samples)
         # Read the file again: other processes may have added cells in the meantime.
         done = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
         done.append(result)

@@ -1,4 +1,4 @@
-"""The benchmark of the papers' tables: a small run from a file to the page."""
+"""The benchmarks of the papers' tables: small runs from a file to the page."""
 
 import importlib
 import json
@@ -16,11 +16,15 @@ pytest.importorskip("pydantic")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.fixture(scope="module")
-def tables() -> ModuleType:
+def _script(name: str) -> ModuleType:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
-        return importlib.import_module("tables")
+        return importlib.import_module(name)
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    return _script("tables")
 
 
 def _results(nll: float, **key: Any) -> dict[str, Any]:
@@ -40,9 +44,9 @@ def test_page_averages_seeds_beside_the_papers_number(tables: ModuleType) -> Non
     assert "VampPrior, ours, seed 2" in text
 
 
-def test_cell_is_trained_once_and_written_to_both_files(
-    tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def small_data(tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return arguments for a folder of small images and other outputs, and make models and trainings small."""
     bits = np.random.default_rng(0).random((90, 64)) < 0.3
     splits = {
         f"{name}_x": np.packbits(part, axis=1)
@@ -52,18 +56,42 @@ def test_cell_is_trained_once_and_written_to_both_files(
     small = {"hidden": (8, 8), "latent_dim": 2, "components": 5}
     monkeypatch.setattr(tables, "MODEL", tables.MODEL | small)
     monkeypatch.setattr(tables, "OURS", tables.OURS | {"batch_size": 10})
+    monkeypatch.setattr("torch.set_num_threads", lambda _: None)  # other tests share the process
+    line = ["--data-dir", str(tmp_path), "--precision", "32-true", "--runs", str(tmp_path / "runs")]
+    return [*line, "--out", str(tmp_path / "results.json"), "--only", "static_mnist", "1", "vamp"]
+
+
+def test_cell_is_trained_once_and_written_to_both_files(
+    tables: ModuleType, small_data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tables, "OUR_STEPS", 6)
     monkeypatch.setattr(tables, "NUM_SAMPLES", 32)
-    line = ["tables.py", "--data-dir", str(tmp_path), "--only", "static_mnist", "1", "vamp", "ours", "0"]
-    line += ["--precision", "32-true", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "tables.json")]
-    monkeypatch.setattr("sys.argv", line)
-    monkeypatch.setattr("torch.set_num_threads", lambda _: None)  # other tests share the process
+    monkeypatch.setattr("sys.argv", ["tables.py", *small_data, "ours", "0"])
     tables.main()
-    done = json.loads((tmp_path / "tables.json").read_text())
+    done = json.loads((tmp_path / "results.json").read_text())
     assert [row["prior"] for row in done] == ["vamp"]
     assert done[0]["epochs"] == 2
     assert 0 < done[0]["nll"] <= -done[0]["elbo"]
     assert done[0]["settings"]["training"]["num_samples"] == 5
-    assert f"{done[0]['nll']:.2f} ± " in (tmp_path / "tables.md").read_text()
+    assert f"{done[0]['nll']:.2f} ± " in (tmp_path / "results.md").read_text()
     monkeypatch.setattr(tables, "result_of", lambda *_: pytest.fail("a cell that is done was run again"))
     tables.main()
+
+
+def test_time_to_paper_trains_longer_until_the_number_is_reached(
+    tables: ModuleType, small_data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = _script("time_to_paper")
+    monkeypatch.setattr(module, "STEPS", (3, 6, 9))
+    monkeypatch.setattr(module, "NUM_SAMPLES", 32)
+    monkeypatch.setattr("sys.argv", ["time_to_paper.py", *small_data])
+
+    def steps_after_main(wanted: float) -> list[int]:
+        monkeypatch.setattr(module, "papers", lambda: {("static_mnist", 1, "vamp"): wanted})
+        module.main()
+        return [row["steps"] for row in json.loads((tmp_path / "results.json").read_text())]
+
+    assert steps_after_main(wanted=1000.0) == [3]
+    assert "| 1000.00 | 3 | " in (tmp_path / "results.md").read_text()
+    assert steps_after_main(wanted=0.0) == [3, 6, 9]
+    assert (tmp_path / "results.md").read_text().endswith("| no |\n")

@@ -48,9 +48,11 @@ better. Networks and latent dimensions are those of the papers: 40 or 40 + 40 la
 the same model and another training: the importance-weighted bound of five draws, 30 000 steps of 250 rows (150 epochs
 of MNIST), bf16 or float32, and training images that are moved by at most one pixel, 80 % of them in the first epoch,
 hardly any in the last. The papers do not move images. Validation rows chose this ([levers](levers.md)) and choose the
-epoch of the weights. With only 150 epochs (13 800 steps) of OMNIGLOT, the VampPrior has an NLL of 107.09 ± 0.46.
+epoch of the weights. More steps help: after 13 800 (150 epochs) of OMNIGLOT, the VampPrior has an NLL of 107.09 ± 0.46.
 
-The ± is the standard error over test rows. Minutes are those of one core, for the whole training.
+The ± is the standard error over test rows. Minutes are those of one core, for the whole training, in float32 unless
+bf16 stands beside them; those in bf16 are of a faster processor. [Minutes to the papers' numbers](time_to_paper.md).
+
 `python benchmarks/tables.py --data-dir DIR` makes this page; `tables.json` has all settings."""
 
 
@@ -117,4 +119,5 @@ def _details(rows: list[dict[str, Any]]) -> list[str]:
         return [""] * 4
     units = f"{mean(row['active_units'] for row in rows):.0f}"
     numbers = (f"{mean(sign * row[name] for row in rows):.2f}" for name, sign in (("elbo", -1), ("kl", 1)))
-    return [*numbers, units, f"{mean(row['minutes'] for row in rows):.0f}"]
+    bf16 = rows[0]["settings"]["training"]["precision"] == "bf16-mixed"
+    return [*numbers, units, f"{mean(row['minutes'] for row in rows):.0f}" + " (bf16)" * bf16]

@@ -29,7 +29,8 @@ def tables() -> ModuleType:
 
 def _results(nll: float, **key: Any) -> dict[str, Any]:
     key = {"data": "static_mnist", "levels": 1, "prior": "vamp", "training": "ours", "seed": 0} | key
-    return key | {"nll": nll, "nll_se": 0.2, "elbo": -90.0, "kl": 22.0, "active_units": 25.0, "minutes": 40.0}
+    numbers = {"nll": nll, "nll_se": 0.2, "elbo": -90.0, "kl": 22.0, "active_units": 25.0, "minutes": 40.0}
+    return key | numbers | {"settings": {"training": {"precision": "bf16-mixed"}}}
 
 
 def test_each_cell_is_listed_once(tables: ModuleType) -> None:
@@ -39,9 +40,26 @@ def test_each_cell_is_listed_once(tables: ModuleType) -> None:
 def test_page_averages_seeds_beside_the_papers_number(tables: ModuleType) -> None:
     planned = [tables.Cell("static_mnist", 1, "vamp", "ours", seed) for seed in (0, 1, 2)]
     text = tables.page([_results(84.0), _results(85.0, seed=1)], planned)
-    assert "| VampPrior | 85.57 |  |  | 84.50 ± 0.20 (2 seeds) |" in text
+    assert "| VampPrior | 85.57 |  |  | 84.50 ± 0.20 (2 seeds) | 90.00 | 22.00 | 25 | 40 (bf16) |" in text
     assert "Missing: 1 of 3 cells" in text
     assert "VampPrior, ours, seed 2" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "papers"),
+    [
+        ("static MNIST", "static_mnist", "85.57 |"),
+        ("dynamic MNIST", "dynamic_mnist", "82.38 | 82.43"),
+        ("OMNIGLOT, reconstructed", "omniglot", "104.75 | 106.78"),
+        ("Fashion-MNIST", "fashion_mnist", "| 227.35"),
+    ],
+)
+def test_readme_has_the_numbers_of_the_tables(name: str, data: str, papers: str) -> None:
+    done = json.loads((BENCHMARKS / "results" / "tables.json").read_text())
+    key = {"data": data, "levels": 1, "prior": "vamp", "training": "ours", "seed": 0}
+    (row,) = (row for row in done if key.items() <= row.items())
+    line = f"| {name} | {papers} | {row['nll']:.2f} ± {row['nll_se']:.2f} | {row['minutes']:.0f} |"
+    assert line in (BENCHMARKS.parent / "README.md").read_text()
 
 
 @pytest.fixture

@@ -119,5 +119,10 @@ def _details(rows: list[dict[str, Any]]) -> list[str]:
         return [""] * 4
     units = f"{mean(row['active_units'] for row in rows):.0f}"
     numbers = (f"{mean(sign * row[name] for row in rows):.2f}" for name, sign in (("elbo", -1), ("kl", 1)))
+    return [*numbers, units, minutes(rows)]
+
+
+def minutes(rows: list[dict[str, Any]]) -> str:
+    """Return the mean minutes of trainings, and their products' format if it is not float32."""
     bf16 = rows[0]["settings"]["training"]["precision"] == "bf16-mixed"
-    return [*numbers, units, f"{mean(row['minutes'] for row in rows):.0f}" + " (bf16)" * bf16]
+    return f"{mean(row['minutes'] for row in rows):.0f}" + " (bf16)" * bf16

@@ -1,4 +1,4 @@
-"""Write a benchmark's results: JSON, and a page beside it."""
+"""Read and write a benchmark's results: JSON, and a page beside it."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,11 @@ from typing import Any
 from priory._support.files import replacing
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def read_results(path: Path, empty: Any) -> Any:
+    """Return the results that other runs have written to `path`; `empty` if there is no file."""
+    return json.loads(path.read_text()) if path.exists() else empty
 
 
 def write_results(path: Path, results: Any, page: str) -> None:

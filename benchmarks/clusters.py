@@ -20,7 +20,6 @@ accuracy 0.967, NMI 0.92, 13.9 clusters in use. It has no number for the mouse b
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -34,7 +33,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.mixture import GaussianMixture
 
-from _results import RESULTS, write_results
+from _results import RESULTS, read_results, write_results
 
 FILE = RESULTS / "clusters.json"
 SHARED = ("--prior", "vamp-mixture", "--latent-dim", "10", "--no-evaluate", "--no-report")
@@ -137,7 +136,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="folder of the runs")
     parser.add_argument("--only", nargs="+", choices=FITS, default=list(FITS))
     arguments = parser.parse_args()
-    results = json.loads(FILE.read_text()) if FILE.exists() else {}
+    results = read_results(FILE, {})
     with tempfile.TemporaryDirectory() as temporary_folder:
         folder = arguments.runs or Path(temporary_folder)
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,6 @@ are processor time. Finished levers are not measured again. Results go to `bench
 """
 
 import argparse
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from _results import RESULTS, write_results
+from _results import RESULTS, read_results, write_results
 from priory import evaluate, fit
 from priory.rows import as_rows
 from priory.training import TrainingSettings
@@ -162,12 +161,12 @@ def main() -> None:
     path = RESULTS / "levers.json"
     for key, study in STUDIES.items():
         for name, lever in study.levers.items():
-            done = json.loads(path.read_text()) if path.exists() else {}
+            done = read_results(path, {})
             if name in done.get(key, {}) or not any(word in f"{key}, {name}" for word in arguments.only):
                 continue
             result = measured(study, lever, Path(arguments.data_dir), arguments.precision)
             print(key, name, result, flush=True)
-            done = json.loads(path.read_text()) if path.exists() else {}  # other processes may have written
+            done = read_results(path, {})  # other processes may have written
             done[key] = done.get(key, {}) | {name: result}
             write_results(path, done, page(done))
 

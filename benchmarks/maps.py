@@ -30,7 +30,7 @@ from _maps_baselines import BASELINES
 from _maps_report import page, report, without_seed
 from _maps_runs import run_row, settings_of
 from _maps_variants import OF_DATA, VARIANTS
-from _results import RESULTS, write_results
+from _results import RESULTS, read_results, write_results
 
 Row = dict[str, Any]
 QUICK = ("training.epochs=2",)
@@ -41,7 +41,7 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: list[Row] = json.loads(path.read_text()) if path.exists() else []
+        self.rows: list[Row] = read_results(path, [])
 
     def add(self, row: Row) -> None:
         """Add a row, and remove the rows that it replaces; keep what other processes have written."""

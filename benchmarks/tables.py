@@ -26,7 +26,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from _results import RESULTS, write_results
+from _results import RESULTS, read_results, write_results
 from _tables_page import page
 from priory import draw, evaluate, fit, load_dataset
 from priory.rows import RowsLike
@@ -211,7 +211,7 @@ def main() -> None:
         parser.error("--data-dir: expected the folder of the data sets, or set PRIORY_DATA")
     torch.set_num_threads(1)
     for cell in cells():
-        done = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
+        done = read_results(arguments.out, [])
         key = tuple(cell)
         if any(tuple(row[name] for name in Cell._fields) == key for row in done):
             continue
@@ -222,7 +222,7 @@ def main() -> None:
         out = arguments.runs / str(cell)
         result = result_of(cell, Path(arguments.data_dir), out, arguments.precision, OUR_STEPS, num_samples)
         # Read the file again: other processes may have added cells in the meantime.
-        done = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
+        done = read_results(arguments.out, [])
         done.append(result)
         write_results(arguments.out, done, page(done, cells()))
         print(f"{cell}: NLL {result['nll']:.2f}, {result['minutes']:.0f} minutes", flush=True)

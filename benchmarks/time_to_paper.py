@@ -11,20 +11,18 @@ Finished trainings are not run again. Results go to `benchmarks/results/time_to_
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from _results import RESULTS, write_results
+from _results import RESULTS, read_results, write_results
 from _tables_page import LABELS, NOROUZI, TITLES, TOMCZAK, minutes
 from tables import OURS, Cell, result_of
 
 STEPS = (2000, 4000, 8000, 16_000)
 NUM_SAMPLES = 500
-KEY = ("data", "levels", "prior", "steps")
 HEAD = f"""# Minutes to the papers' numbers
 
 The shortest of our trainings with 2000, 4000, 8000 or 16 000 steps that reaches the paper's NLL; a full training of
@@ -70,14 +68,13 @@ def main() -> None:
         if not set(arguments.only) <= {data, str(levels), prior}:
             continue
         for steps in STEPS:
-            done = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
-            key = dict(zip(KEY, (data, levels, prior, steps), strict=True))
-            row = next((row for row in done if all(row[name] == key[name] for name in KEY)), None)
+            key = {"data": data, "levels": levels, "prior": prior, "steps": steps}
+            row = next((row for row in read_results(arguments.out, []) if key.items() <= row.items()), None)
             if row is None:
                 cell = Cell(data, levels, prior, "ours")
                 out = arguments.runs / f"{cell}-{steps}"
                 row = key | result_of(cell, Path(arguments.data_dir), out, arguments.precision, steps, NUM_SAMPLES)
-                done = [*json.loads(arguments.out.read_text()), row] if arguments.out.exists() else [row]
+                done = [*read_results(arguments.out, []), row]
                 write_results(arguments.out, done, page(done))
                 print(f"{cell}: {steps} steps, NLL {row['nll']:.2f}, {row['minutes']:.1f} minutes", flush=True)
             if row["nll"] <= wanted:

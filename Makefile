@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test lint types package docs newest format clean
 
 demo: $(READY)
-	$(BIN)/priory fit digits --prior gtm-vamp --latent-dim 16 --grid 20x20 --out runs/demo --resume
+	$(BIN)/priory fit digits --prior gtm-vamp --out runs/demo --resume
 
 test: $(READY)
 	$(BIN)/pytest -n 2 --dist worksteal; quick=$$?; $(BIN)/pytest -n 2 --dist worksteal -m slow && exit $$quick

@@ -24,6 +24,7 @@ VARIANTS = {
     "vamp-16": Variant("model.prior=vamp model.latent_dim=16 model.components=400"),
     "vamp-16, noise": Variant("model.prior=vamp model.latent_dim=16 model.components=400 model.input_noise=0.1256"),
     "gtm-vamp-16": Variant(VAMP),
+    "gtm-vamp-16, 8 x 8": Variant("model.prior=gtm-vamp model.latent_dim=16 model.points_per_side=8"),
     "vamp-16, 900": Variant("model.prior=vamp model.latent_dim=16 model.components=900"),
     "gtm-vamp-16, 30 x 30": Variant(
         "model.prior=gtm-vamp model.latent_dim=16 model.points_per_side=30", "vamp-16, 900"

@@ -94,7 +94,7 @@ def memory(folder: Path) -> list[dict[str, Any]]:
         shards, out = folder / f"rows{rows}", folder / f"run{rows}"
         write_shards(shards, rows, min(100_000, rows // 10))
         command = [sys.executable, "-m", "priory", "fit", f"{shards}/*.parquet", "--out", str(out)]
-        options = ["--stream", "yes", "--prior", "standard", "--epochs", "1", "--batch-size", "10000"]
+        options = ["--stream", "yes", "--latent-dim", "2", "--epochs", "1", "--batch-size", "10000"]
         began = time.perf_counter()
         # Linux counts the memory of the parent in the peak of its child, so a small process starts the command.
         parent = [sys.executable, "-c", PEAK_OF_A_CHILD, *command, *options, "--no-evaluate", "--no-report"]

@@ -39,8 +39,12 @@ def digits_nll(prior: str, prior_condition: bool | None, seed: int) -> float:
     dataset = load_dataset("digits", conditions=() if prior_condition is None else ("digit",), binarize="static")
     if prior_condition is not None:
         dataset = encoded(dataset, Conditions.from_columns({"digit": dataset.rows("train").labels["digit"]}))
-    settings = ModelSettings(
-        prior=prior, latent_dim=16, likelihood="bernoulli", prior_condition=prior_condition is not False
+    settings = ModelSettings.of_prior(
+        prior,
+        latent_dim=16,
+        likelihood="bernoulli",
+        points_per_side=8,
+        prior_condition=prior_condition is not False,
     )
     facts = facts_of(dataset.rows("train"), dataset.image_shape, seed)
     with own_noise(seed, torch.device("cpu")):

@@ -127,7 +127,8 @@ def trained(prior: str, latent_dim: int, epochs: int) -> VAE:
     torch.set_num_threads(1)
     data = load_dataset("digits")
     data_are = {"likelihood": "categorical", "num_levels": 17}
-    settings = ModelSettings.of_prior(prior, latent_dim=latent_dim, grid_start="mean", grid_network="mlp", **data_are)
+    grid = {"points_per_side": 8, "grid_start": "mean", "grid_network": "mlp"}
+    settings = ModelSettings.of_prior(prior, latent_dim=latent_dim, **grid, **data_are)
     torch.manual_seed(0)
     vae = build_vae(settings, facts_of(data.rows("train"), data.image_shape, 0))
     with tempfile.TemporaryDirectory() as folder:

@@ -56,14 +56,14 @@ ENTRIES = (
         "Digits: sixteen latent dimensions on a map",
         "scikit-learn's digits. The model has seen no label. The pictures show the rows on the map, the decoded nodes, "
         "the classes of the rows near each node, and the magnification.",
-        "priory fit digits --prior gtm-vamp --latent-dim 16 --grid 20x20",
+        "priory fit digits --prior gtm-vamp",
         ("map", "nodes", "landscape", "magnification"),
     ),
     Entry(
         "mnist-map",
         "MNIST",
         "70 000 images in 16 latent dimensions; the picture has 5000 of them.",
-        "priory fit mnist.npz --binarize dynamic --prior gtm-vamp --latent-dim 16 --grid 20x20 --epochs 30 "
+        "priory fit mnist.npz --binarize dynamic --prior gtm-vamp --grid 20x20 --epochs 30 "
         "--batch-size 200 --set model.hidden=[300,300] --set training.validation_draws=1 --samples 16",
         ("map", "nodes"),
         "mnist.npz",
@@ -109,7 +109,7 @@ ENTRIES = (
         "All priors side by side",
         "The same VAE with each prior in two latent dimensions: contours of the prior around the encoded test rows, "
         "the maps of the priors that have one, and rate against distortion.",
-        "priory compare digits --priors all --seeds 1",
+        "priory compare digits --priors all --seeds 1 --latent-dim 2 --set model.points_per_side=8",
         ("contours", "maps", "rate_distortion"),
     ),
     Entry(

@@ -715,7 +715,7 @@ def test_a_model_of_many_columns_is_refused_before_training(ending, little_memor
         tmp_path / "wide.npz", x=write_wide
     )
     message = refused("fit", f"wide.{ending}", "--out", "out")
-    assert "training a model of 10393636 weights: would take about 748 MB of memory" in message
+    assert "training a model of 10404416 weights: would take about 749 MB of memory" in message
     cure = "use a smaller model (--set model.hidden=[64]), or drop columns (--drop)"
     assert f"this machine has 40 MB free; {cure}" in message
 
@@ -762,7 +762,7 @@ def test_a_model_that_cannot_be_allocated_is_refused(options, refused):
 def test_a_model_that_cannot_be_trained_is_refused_before_training(little_memory, refused):
     message = refused("fit", "digits", "--set", "model.hidden=[1000]", "--out", "out")
     assert (
-        "training a model of 1161092 weights: would take about 84 MB of memory, this machine has 40 MB free" in message
+        "training a model of 1203120 weights: would take about 87 MB of memory, this machine has 40 MB free" in message
     )
 
 

@@ -74,7 +74,7 @@ def table(tmp_path_factory):
 
 READING = ("--labels", "kind", "--ids", "name")
 QUICK = (
-    *("--epochs", 2, "--samples", 8, "--set", "model.hidden=[16]"),
+    *("--latent-dim", 2, "--epochs", 2, "--samples", 8, "--set", "model.hidden=[16]"),
     "--no-report",
 )
 
@@ -95,7 +95,7 @@ def test_fit_writes_all_files_of_a_run_for_every_prior(prior, command, tmp_path)
     sizes = {"flow": ("--set", "model.prior_hidden=[16]"), "standard": (), "resampled": (), "noise-contrastive": ()}
     sizes["exemplar"] = ("--latent-dim", 3)  # in two dimensions, a quadrature over 1000 components takes seconds
     size = ("--grid", "2x2") if "gtm" in prior else sizes.get(prior, ("--components", 5))
-    output = command("fit", "digits", "--prior", prior, *size, *QUICK, "--out", out)
+    output = command("fit", "digits", "--prior", prior, *QUICK, *size, "--out", out)
     assert "1797 rows x 64 columns" in output
     assert "categorical" in output
     assert f"written to {out}" in output
@@ -122,7 +122,7 @@ def test_fit_writes_all_files_of_a_run_for_every_prior(prior, command, tmp_path)
 
 def test_pairs_of_more_than_two_latent_dimensions_are_drawn_reproducibly(command, tmp_path):
     for name in ("one", "two"):
-        command("fit", "digits", "--prior", "mog", "--latent-dim", 6, *QUICK, "--no-evaluate", "--out", tmp_path / name)
+        command("fit", "digits", "--prior", "mog", *QUICK, "--latent-dim", 6, "--no-evaluate", "--out", tmp_path / name)
     one, two = (
         {path.name: path.read_bytes() for path in (tmp_path / name / "figures").iterdir()} for name in ("one", "two")
     )

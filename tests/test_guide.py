@@ -35,7 +35,7 @@ from priory.workbench.data import load_dataset
 from priory.workbench.jobs.vae import new_run, train
 from priory.workbench.models import facts
 from priory.workbench.models import priors as building_priors
-from priory.workbench.models.building import DataFacts, build_vae, input_noise, with_rich_basis
+from priory.workbench.models.building import DataFacts, build_vae, input_noise
 from priory.workbench.models.priors import rows_for_gtm
 from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.run import RunSettings
@@ -221,7 +221,26 @@ def test_responsibilities_of_a_map_combine_code_and_guide(images):
 )
 def test_a_grid_has_as_many_radial_functions_as_nodes_if_there_are_enough_rows(change, num_rows, functions):
     settings = ModelSettings(**{"prior": "gtm-vamp", "points_per_side": 4} | change)
-    assert with_rich_basis(settings, num_rows).functions_per_side == functions
+    assert settings.for_rows(num_rows).functions_per_side == functions
+
+
+@pytest.mark.parametrize(
+    ("change", "num_rows", "side"),
+    [
+        ({}, 10, 8),
+        ({}, 640, 16),
+        ({}, 1000, 20),
+        ({}, 8000, 20),
+        ({}, 12_500, 25),
+        ({}, 10**7, 30),
+        ({"points_per_side": 5}, 10**7, 5),
+        ({"grid_dim": 1}, 1000, 400),
+        ({"grid_dim": 3}, 10**7, 9),
+    ],
+)
+def test_the_number_of_nodes_follows_the_number_of_rows_unless_it_is_given(change, num_rows, side):
+    settings = ModelSettings(**{"prior": "gtm-vamp"} | change)
+    assert settings.for_rows(num_rows).points_per_side == side
 
 
 @pytest.mark.parametrize("prior", ["gtm", "gtm-vamp"])

@@ -49,7 +49,7 @@ def place(tmp_path_factory):
     for number, (start, stop) in enumerate(pairwise(CUTS)):
         frame(start, stop).to_parquet(folder / "shards" / f"part-{number}.parquet")
     data = {"source": str(folder / "all.parquet"), "labels": ("kind",)}
-    model = {"prior": "gtm", "points_per_side": 3, "hidden": (8,)}
+    model = {"prior": "gtm", "points_per_side": 3, "latent_dim": 2, "hidden": (8,)}
     settings = RunSettings.model_validate({"data": data, "model": model, "training": {"epochs": 1}})
     with vae.new_run(settings, folder / "vae") as new:
         vae.train(new.run, new.dataset, new.vae)

@@ -21,7 +21,8 @@ from priory.workbench.pictures.vae import _draw_pseudo_inputs
 from priory.workbench.report import run as run_report
 from priory.workbench.runs.kinds import open_run
 
-TINY = ("--epochs", 1, "--samples", 2, "--set", "model.hidden=[8]", "--labels", "kind", "--ids", "name")
+LABELS = ("--labels", "kind", "--ids", "name")
+TINY = ("--epochs", 1, "--samples", 2, "--set", "model.hidden=[8]", *LABELS, "--latent-dim", 2)
 
 
 @pytest.fixture(autouse=True)

@@ -93,7 +93,11 @@ Scheduler = Annotated[
 ]
 Grid = Annotated[
     str | None,
-    typer.Option(metavar="NxN", help="Grid of gtm and gtm-vamp: 10x10 (or 10), 5x5x5.", rich_help_panel="Model"),
+    typer.Option(
+        metavar="NxN",
+        help="Grid of gtm and gtm-vamp: 10x10 (or 10), 5x5x5; default: from the number of rows.",
+        rich_help_panel="Model",
+    ),
 ]
 Set = Annotated[
     list[str] | None,

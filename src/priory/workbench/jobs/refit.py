@@ -67,6 +67,8 @@ def requested(
             f"--set model.{others[0]}: refit does not change the encoder and the decoder; expected a setting of the "
             f"prior or of refit: {', '.join(sorted(settings))}"
         )
+    if isinstance(model := request.model, GridSettings):
+        return request.model_copy(update={"model": model.for_rows(run.facts.num_train_rows)})
     return request
 
 

@@ -56,7 +56,7 @@ from priory.workbench.data import (
     with_columns,
 )
 from priory.workbench.jobs.map_quality import quality_on_map
-from priory.workbench.models.building import build_vae, check_parts, resolve_likelihood, with_rich_basis
+from priory.workbench.models.building import build_vae, check_parts, resolve_likelihood
 from priory.workbench.models.facts import DataFacts, facts_of
 from priory.workbench.runs.config import CONFIG, FITTED_BY, kind_of
 from priory.workbench.runs.folder import FIGURES, MADE, SPLITS, checksums
@@ -64,6 +64,7 @@ from priory.workbench.runs.outputs import require_apart
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.networks import NETWORKS
+from priory.workbench.settings.priors import GridSettings
 from priory.workbench.settings.run import RunSettings
 
 Progress = Callable[[int], None]
@@ -106,7 +107,8 @@ def new_run(
         dataset = load_dataset(**settings.data.model_dump())
         require_complete(dataset, or_else=MAP_TAKES_GAPS)
     model, proposal = resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
-    model = with_rich_basis(model, len(dataset.rows("train")))
+    if isinstance(model, GridSettings):
+        model = model.for_rows(len(dataset.rows("train")))
     data = settings.data.as_decided(streamed=dataset.streamed)
     settings = settings.model_copy(update={"model": model, "data": data})
     constants = _left_out(dataset, model)

@@ -25,14 +25,10 @@ from priory.workbench.models.levels import decoder_network, lower_encoder, lower
 from priory.workbench.settings.likelihoods import LIKELIHOODS
 from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.networks import NETWORKS
-from priory.workbench.settings.priors import PRIORS, GridSettings
+from priory.workbench.settings.priors import PRIORS
 
 # The standard deviation of the input noise, in units of the guide's, with at most 1000 rows (docs/maps.md).
 NOISE = 3.0
-# A radial function needs this many rows: digits have 2.5 rows for each node and overfit, MNIST has 125 and improves.
-ROWS_OF_A_FUNCTION = 20
-# In each iteration, EM solves a linear system with one equation for each function.
-MOST_FUNCTIONS = 1024
 
 
 def class_of_prior(name: str) -> type[Prior]:
@@ -67,19 +63,6 @@ def resolve_likelihood(
     complete = named.model_copy(update=decided)
     check_support(complete, summary, where)
     return complete, proposal
-
-
-def with_rich_basis(settings: ModelSettings, num_rows: int) -> ModelSettings:
-    """Return the settings, with one radial function for each node if the grid starts as a classical GTM of many rows.
-
-    More radial functions improve the map, but overfit if there are few rows.
-    """
-    if not isinstance(settings, GridSettings) or settings.basis_per_side or settings.grid_start == "mean":
-        return settings
-    nodes = settings.points_per_side**settings.grid_dim
-    if nodes > MOST_FUNCTIONS or num_rows < ROWS_OF_A_FUNCTION * nodes:
-        return settings
-    return settings.model_copy(update={"basis_per_side": settings.points_per_side})
 
 
 def check_support(settings: ModelSettings, summary: Summary, where: str) -> None:

@@ -179,7 +179,7 @@ def rows_for_gtm(num_rows: int, num_features: int) -> int:
     return min(num_rows, max(FEWEST_GTM_ROWS, MOST_GTM_NUMBERS // num_features))
 
 
-def _guide(settings: GridSettings, features: Features, gtm: FittedGTM | None) -> Guide | None:
+def _guide(settings: Any, features: Features, gtm: FittedGTM | None) -> Guide | None:
     """Return the initial guide of a grid; if saved weights will replace it, one of the right size."""
     if settings.grid_start == "mean":
         return None

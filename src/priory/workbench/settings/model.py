@@ -30,7 +30,7 @@ class ModelSettings(Settings):
     """
 
     prior: str = Field("standard", description=f"one of {', '.join(PRIORS)}, or a class as package.module:NAME")
-    latent_dim: Size = Field(2, description="L, number of latent dimensions; with several levels, of the top one")
+    latent_dim: Size = Field(16, description="L, number of latent dimensions; with several levels, of the top one")
     levels: int = Field(
         1, ge=1, le=MOST_LEVELS, description="number of levels of latent variables; the prior is that of the top level"
     )
@@ -127,7 +127,7 @@ class ModelSettings(Settings):
         """The dimensions of each level, the top one first.
 
         >>> ModelSettings(latent_dim=4, levels=3).level_dims, ModelSettings(levels=2, lower_dims=(8,)).level_dims
-        ((4, 4, 4), (2, 8))
+        ((4, 4, 4), (16, 8))
         """
         return (self.latent_dim, *(self.lower_dims or (self.latent_dim,) * (self.levels - 1)))
 

@@ -1,6 +1,7 @@
 """The priors of the command line. To add one, add its settings and a line to `PRIORS`."""
 
-from typing import Literal
+import math
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -55,10 +56,24 @@ class NetworkWidths(Settings):
     prior_hidden: tuple[Size, ...] = Field((256, 256), description="widths of the hidden layers of the prior's network")
 
 
+# With these many nodes, the maps of docs/maps.md are best: digits have 2.5 rows for each node, MNIST 56.
+FEWEST_NODES, USUAL_NODES, MOST_NODES = 8**2, 20**2, 30**2
+ROWS_OF_A_NODE = 2.5  # up to the usual number of nodes
+# From here on, a node has a radial function of its own. Digits have too few rows for that and overfit, MNIST improves.
+ROWS_OF_A_FUNCTION = 20
+MOST_FUNCTIONS = 1024  # in each iteration, EM solves a linear system with one equation for each function
+
+
 class GridSettings(MixtureSettings, NetworkWidths):
     """Settings of a prior whose components come from a grid."""
 
-    points_per_side: int = Field(8, ge=1, le=10**6, description="nodes along each side of a grid")
+    points_per_side: int | None = Field(
+        None,
+        ge=1,
+        le=10**6,
+        description="nodes along each side of a grid; None: 20, "
+        "fewer with fewer than 1000 training rows, up to 30 with more than 8000",
+    )
     grid_dim: int = Field(2, ge=1, le=16, description="C, dimensions of the grid")
     grid_start: Literal["gtm", "mean"] = Field(
         "gtm", description="initial grid: a classical GTM of the data, which also guides training, or their mean"
@@ -77,9 +92,23 @@ class GridSettings(MixtureSettings, NetworkWidths):
         1.0, gt=0, le=10**6, description="width of the radial functions, in units of the distance of their centers"
     )
 
+    def for_rows(self, num_rows: int) -> Self:
+        """Return the settings with both sides of the grid chosen for so many training rows, unless they are given.
+
+        >>> chosen = [GridSettings().for_rows(n) for n in (100, 1000, 12_500, 50_000)]
+        >>> [(each.points_per_side, each.functions_per_side) for each in chosen]
+        [(8, 4), (20, 10), (25, 25), (30, 30)]
+        """
+        usual, many = min(num_rows / ROWS_OF_A_NODE, USUAL_NODES), min(num_rows / ROWS_OF_A_FUNCTION, MOST_NODES)
+        side = self.points_per_side or max(2, math.floor(max(FEWEST_NODES, usual, many) ** (1 / self.grid_dim)))
+        rich = self.grid_start == "gtm" and side**self.grid_dim <= min(num_rows / ROWS_OF_A_FUNCTION, MOST_FUNCTIONS)
+        basis = self.basis_per_side or (side if rich else None)
+        return self.model_copy(update={"points_per_side": side, "basis_per_side": basis})
+
     @property
     def functions_per_side(self) -> int:
         """Radial basis functions along each side."""
+        assert self.points_per_side is not None, "call `for_rows` first"
         return self.basis_per_side or (self.points_per_side + 1) // 2
 
 

@@ -29,7 +29,7 @@ from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.settings.run import RunSettings
 
 SIZE = ("--samples", 2, "--epochs", 1, "--set", "model.hidden=[8]", "--set", "training.batch_size=500")
-GRID = ("--set", "model.points_per_side=3")
+GRID = ("--latent-dim", 2, "--set", "model.points_per_side=3")
 NO_PICTURES = ("--latent-dim", 3, "--no-report")  # a latent space of three dimensions has no picture without a grid
 
 
@@ -45,7 +45,7 @@ def content_of(out: Path) -> dict[str, Any]:
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compare two priors with two seeds, without pages; return the folder."""
     out = tmp_path_factory.mktemp("compared") / "all"
-    assert compare(out, "--priors", "gtm,standard", *GRID, "--latent-dim", 2, "--seeds", 2, "--no-report") == 0
+    assert compare(out, "--priors", "gtm,standard", *GRID, "--seeds", 2, "--no-report") == 0
     return out
 
 
@@ -217,7 +217,7 @@ def test_another_baseline_needs_no_training(compared: Path, capsys: pytest.Captu
     assert content_of(compared)["priors"]["standard"]["against_baseline"]["nll"]["per_seed"].keys() == {"0", "1"}
     assert {file: file.stat().st_mtime_ns for file in stamps} == stamps
     (compared / "gtm-1" / "row_scores.npz").unlink()
-    assert compare(compared, "--priors", "gtm,standard", *GRID, "--latent-dim", 2, "--seeds", 2, "--no-report") == 0
+    assert compare(compared, "--priors", "gtm,standard", *GRID, "--seeds", 2, "--no-report") == 0
     assert "run 1 of 1: gtm, seed 1" in capsys.readouterr().err
     assert (compared / "comparison.json").read_bytes() == before
 

@@ -420,7 +420,7 @@ def test_an_interruption_of_workers_prints_one_line(here, end, sign, word, code)
     line = ["-m", "priory", "score", here / "vae", here / "shards", "--samples", "20000", "--workers", "2"]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
     job = subprocess.Popen([sys.executable, *map(str, line), "--out", "parts"], **options)
-    for _ in range(6000):
+    for _ in range(30_000):  # five minutes
         if list(Path("parts").glob("*.parquet")):
             break
         time.sleep(0.01)
@@ -433,7 +433,7 @@ def test_an_interruption_of_workers_prints_one_line(here, end, sign, word, code)
 
 def _kill_the_process_that_writes(folder: Path, parent: int) -> int:
     """Kill the busiest worker as soon as an output exists; return the number of outputs."""
-    for _ in range(6000):
+    for _ in range(30_000):  # five minutes
         if written := len(list(folder.glob("*.parquet"))):
             os.kill(max(_descendants(parent), key=_used), signal.SIGKILL)
             return written

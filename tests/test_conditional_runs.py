@@ -91,7 +91,7 @@ def test_refit_fits_a_conditional_prior(table, done):
 @pytest.mark.slow
 def test_priors_are_compared_under_conditions(table, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    options = ("--condition", "batch", "--labels", "kind", "--drop", "dose", "--seeds", "1", "--latent-dim", "2", *SMALL)
+    options = ("--condition", "batch", "--labels", "kind", "--drop", "dose", "--seeds", 1, "--latent-dim", 2, *SMALL)
     assert run_cli("compare", "cells.csv", "--priors", "standard,vamp,gtm", *options, "--out", "compared") == 0
     assert all(Path(f"compared/figures/{name}.png").exists() for name in ("contours", "maps", "rate_distortion"))
 

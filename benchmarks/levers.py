@@ -99,7 +99,10 @@ STUDIES = {
             "doubly reparameterized, five draws": Lever({"objective": "doubly-reparameterized"}),
             "ten draws": Lever({"num_samples": 10}),
             "learning rate 4e-3": Lever({"learning_rate": 4e-3}),
-            "learning rate 1e-3": Lever({"learning_rate": 1e-3}),
+            "learning rate 8e-3": Lever({"learning_rate": 8e-3}),
+            "doubly reparameterized, learning rate 4e-3": Lever(
+                {"objective": "doubly-reparameterized", "learning_rate": 4e-3}
+            ),
             "two draws, batches of 100": Lever({"num_samples": 2, "batch_size": 100}),
         },
     ),

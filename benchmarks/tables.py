@@ -61,7 +61,7 @@ PUBLISHED: dict[str, Any] = {
     "validation_draws": 1,
 }
 PUBLISHED_WARMUP_EPOCHS = 100
-OUR_STEPS = 30_000  # 150 epochs of MNIST, 327 of OMNIGLOT
+OUR_STEPS = {1: 30_000, 2: 20_000}  # by levels; with one level, 150 epochs of MNIST and 327 of OMNIGLOT
 OURS: dict[str, Any] = {
     "batch_size": 250,
     "learning_rate": 2e-3,
@@ -220,7 +220,7 @@ def main() -> None:
         print(cell, flush=True)
         num_samples = NUM_SAMPLES_OF_EXEMPLARS if cell.prior == "exemplar" else NUM_SAMPLES
         out = arguments.runs / str(cell)
-        result = result_of(cell, Path(arguments.data_dir), out, arguments.precision, OUR_STEPS, num_samples)
+        result = result_of(cell, Path(arguments.data_dir), out, arguments.precision, OUR_STEPS[cell.levels], num_samples)
         # Read the file again: other processes may have added cells in the meantime.
         done = read_results(arguments.out, [])
         done.append(result)

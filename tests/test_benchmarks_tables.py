@@ -82,7 +82,7 @@ def small_data(tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_cell_is_trained_once_and_written_to_both_files(
     tables: ModuleType, small_data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "OUR_STEPS", 6)
+    monkeypatch.setattr(tables, "OUR_STEPS", {1: 6})
     monkeypatch.setattr(tables, "NUM_SAMPLES", 32)
     monkeypatch.setattr("sys.argv", ["tables.py", *small_data, "ours", "0"])
     tables.main()

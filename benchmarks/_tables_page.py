@@ -48,7 +48,8 @@ better. Networks and latent dimensions are those of the papers: 40 or 40 + 40 la
 the same model and another training: the importance-weighted bound of five draws, 30 000 steps of 250 rows (150 epochs
 of MNIST; 20 000 steps with two levels), bf16 or float32, and training images that are moved by at most one pixel, 80 %
 of them in the first epoch, hardly any in the last. The papers do not move images. Validation rows chose this
-([levers](levers.md)) and choose the epoch of the weights. More steps help: after 13 800 (150 epochs) of OMNIGLOT, the VampPrior has an NLL of 107.09 ± 0.46.
+([levers](levers.md)) and choose the epoch of the weights. More steps help: after 13 800 (150 epochs) of OMNIGLOT, the
+VampPrior has an NLL of 107.09 ± 0.46.
 
 The ± is the standard error over test rows. Minutes are those of one core, for the whole training, in float32 unless
 bf16 stands beside them; those in bf16 are of a faster processor. [Minutes to the papers' numbers](time_to_paper.md).

@@ -220,7 +220,8 @@ def main() -> None:
         print(cell, flush=True)
         num_samples = NUM_SAMPLES_OF_EXEMPLARS if cell.prior == "exemplar" else NUM_SAMPLES
         out = arguments.runs / str(cell)
-        result = result_of(cell, Path(arguments.data_dir), out, arguments.precision, OUR_STEPS[cell.levels], num_samples)
+        steps = OUR_STEPS[cell.levels]
+        result = result_of(cell, Path(arguments.data_dir), out, arguments.precision, steps, num_samples)
         # Read the file again: other processes may have added cells in the meantime.
         done = read_results(arguments.out, [])
         done.append(result)

@@ -56,9 +56,8 @@ class NetworkWidths(Settings):
     prior_hidden: tuple[Size, ...] = Field((256, 256), description="widths of the hidden layers of the prior's network")
 
 
-# With these many nodes, the maps of docs/maps.md are best: digits have 2.5 rows for each node, MNIST 56.
-FEWEST_NODES, USUAL_NODES, MOST_NODES = 8**2, 20**2, 30**2
-ROWS_OF_A_NODE = 2.5  # up to the usual number of nodes
+# With so many nodes, the maps of docs/maps.md are best: the fewest with 1000 to 1400 rows, the most with 50 000.
+FEWEST_NODES, MOST_NODES = 20**2, 30**2
 # From here on, a node has a radial function of its own. Digits have too few rows for that and overfit, MNIST improves.
 ROWS_OF_A_FUNCTION = 20
 MOST_FUNCTIONS = 1024  # in each iteration, EM solves a linear system with one equation for each function
@@ -71,8 +70,7 @@ class GridSettings(MixtureSettings, NetworkWidths):
         None,
         ge=1,
         le=10**6,
-        description="nodes along each side of a grid; None: 20, "
-        "fewer with fewer than 1000 training rows, up to 30 with more than 8000",
+        description="nodes along each side of a grid; None: 20, or up to 30 with more than 8000 training rows",
     )
     grid_dim: int = Field(2, ge=1, le=16, description="C, dimensions of the grid")
     grid_start: Literal["gtm", "mean"] = Field(
@@ -95,12 +93,12 @@ class GridSettings(MixtureSettings, NetworkWidths):
     def for_rows(self, num_rows: int) -> Self:
         """Return the settings with both sides of the grid chosen for so many training rows, unless they are given.
 
-        >>> chosen = [GridSettings().for_rows(n) for n in (100, 1000, 12_500, 50_000)]
+        >>> chosen = [GridSettings().for_rows(n) for n in (1000, 12_500, 50_000)]
         >>> [(each.points_per_side, each.functions_per_side) for each in chosen]
-        [(8, 4), (20, 10), (25, 25), (30, 30)]
+        [(20, 10), (25, 25), (30, 30)]
         """
-        usual, many = min(num_rows / ROWS_OF_A_NODE, USUAL_NODES), min(num_rows / ROWS_OF_A_FUNCTION, MOST_NODES)
-        side = self.points_per_side or max(2, math.floor(max(FEWEST_NODES, usual, many) ** (1 / self.grid_dim)))
+        nodes = min(max(FEWEST_NODES, num_rows / ROWS_OF_A_FUNCTION), MOST_NODES)
+        side = self.points_per_side or max(2, math.floor(nodes ** (1 / self.grid_dim)))
         rich = self.grid_start == "gtm" and side**self.grid_dim <= min(num_rows / ROWS_OF_A_FUNCTION, MOST_FUNCTIONS)
         basis = self.basis_per_side or (side if rich else None)
         return self.model_copy(update={"points_per_side": side, "basis_per_side": basis})
